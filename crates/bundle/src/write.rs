@@ -1,0 +1,50 @@
+//! Writing a bundle so that it is either there as a whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::{MANIFEST, Manifest};
+
+/// Writes a bundle into `folder`, which must not exist yet.
+///
+/// `files` are path and content of everything that the manifest names. All is written and synced in a folder
+/// beside, which is then renamed. Fails with `InvalidInput` if a file of the manifest is missing or has another hash.
+pub fn write_bundle(folder: &Path, manifest: &Manifest, files: &[(&str, &[u8])]) -> io::Result<()> {
+    for (path, hash) in manifest.all_files() {
+        let content = files.iter().find(|(name, _)| *name == path);
+        if content.is_none_or(|(_, bytes)| crate::Sha256::of(bytes) != *hash) {
+            let text = format!("{path}: the manifest names a file that is not given, or not with this hash");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+    }
+    if folder.exists() {
+        let text = format!("{} exists already; remove it or choose another folder", folder.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    let name =
+        folder.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a bundle needs a name"))?;
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let aside = parent.join(format!(".{}.partial", name.to_string_lossy()));
+    if aside.exists() {
+        fs::remove_dir_all(&aside)?;
+    }
+    fs::create_dir_all(&aside)?;
+    for (path, bytes) in files {
+        write_synced(&aside.join(path), bytes)?;
+    }
+    let text = serde_yaml::to_string(manifest).map_err(io::Error::other)?;
+    write_synced(&aside.join(MANIFEST), text.as_bytes())?;
+    File::open(&aside)?.sync_all()?;
+    fs::rename(&aside, folder)?;
+    File::open(parent)?.sync_all()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

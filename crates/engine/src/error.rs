@@ -1,0 +1,80 @@
+//! What can go wrong with an engine, in words for the person who has to mend it.
+
+use std::path::PathBuf;
+
+use anemia_bundle::BundleError;
+
+/// Why a network cannot be loaded or gave no answer. The text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// ONNX Runtime is not installed.
+    #[error(
+        "ONNX Runtime is not installed: looked for {}; install it with `make deps` in the source folder, \
+         or name the file in model.onnxruntime of the configuration or in ORT_DYLIB_PATH",
+        .looked_for.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    LibraryMissing {
+        /// Every place where it was looked for, in order.
+        looked_for: Vec<PathBuf>,
+    },
+    /// A file was found and is not a usable ONNX Runtime.
+    #[error("{library} is not a usable ONNX Runtime (1.22 or newer is needed): {cause}; install it with `make deps`")]
+    LibraryUnusable {
+        /// The file.
+        library: PathBuf,
+        /// What the loader said.
+        cause: String,
+    },
+    /// The bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The network file cannot be loaded.
+    #[error("{model}: cannot be loaded: {cause}")]
+    Model {
+        /// The network file.
+        model: PathBuf,
+        /// What the engine said.
+        cause: String,
+    },
+    /// The network has another input or output than the manifest says.
+    #[error("{model}: {part} is {found}, and the manifest says {expected}")]
+    Shape {
+        /// The network file.
+        model: PathBuf,
+        /// `input` or `output`.
+        part: &'static str,
+        /// What the network has.
+        found: String,
+        /// What the manifest says.
+        expected: String,
+    },
+    /// The engine failed while running.
+    #[error("inference failed: {0}")]
+    Failed(String),
+    /// The network gave NaN or infinity.
+    #[error("the network gave {0}, which is not a number to judge by")]
+    NotFinite(f32),
+    /// The network runs, and gives other answers than it should.
+    #[error(
+        "self-test failed on {picture}: got {found}, expected {expected} ± {tolerance}; do not use this model here"
+    )]
+    SelfTest {
+        /// The picture in the bundle.
+        picture: String,
+        /// What the network gave.
+        found: f32,
+        /// What it should give.
+        expected: f32,
+        /// Difference that would have been accepted.
+        tolerance: f32,
+    },
+    /// A picture of the self-test cannot be used.
+    #[error("self-test picture {picture}: {cause}")]
+    SelfTestPicture {
+        /// The picture in the bundle.
+        picture: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}

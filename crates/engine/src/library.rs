@@ -1,0 +1,102 @@
+//! Finding and opening `libonnxruntime.so`.
+
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use ort::environment::Environment;
+
+use crate::EngineError;
+
+/// The environment variable that names the library; `ort` itself uses the same.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+const FILE: &str = "libonnxruntime.so";
+/// Where packages put it.
+const SYSTEM_FOLDERS: [&str; 6] = [
+    "/usr/lib/anemiad",
+    "/usr/local/lib",
+    "/usr/lib",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/opt/onnxruntime/lib",
+];
+
+/// The library: the path that is asked for, or else the one in [`LIBRARY_VARIABLE`], or else the first that exists
+/// beside the program, in the source folder whose `target` folder holds the program, or in a system folder.
+pub fn find_library(asked_for: Option<&Path>) -> Result<PathBuf, EngineError> {
+    let from_variable = || std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let candidates = match asked_for.map(Path::to_owned).or_else(from_variable) {
+        Some(path) => vec![path],
+        None => usual_places(),
+    };
+    match candidates.iter().find(|path| path.is_file()) {
+        // The loader would look for a relative path beside the program.
+        Some(found) => Ok(std::path::absolute(found).unwrap_or_else(|_| found.clone())),
+        None => Err(EngineError::LibraryMissing { looked_for: candidates }),
+    }
+}
+
+fn usual_places() -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Ok(program) = std::env::current_exe() {
+        let folders = program.ancestors().skip(1);
+        places.extend(folders.clone().next().map(|folder| folder.join(FILE)));
+        let target = folders.clone().find(|folder| folder.ends_with("target"));
+        places.extend(target.and_then(Path::parent).map(|source| source.join(".deps/onnxruntime").join(FILE)));
+    }
+    places.extend(SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join(FILE)));
+    places
+}
+
+/// ONNX Runtime as this process opened it.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) environment: Environment,
+    pub(crate) version: String,
+}
+
+/// Opens the library once in the life of the process; what is asked for later is ignored, as the process cannot hold
+/// two of them.
+pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
+    static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
+    let mut opened = OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(opened) = &*opened {
+        return Ok(opened.clone());
+    }
+    let library = find_library(asked_for)?;
+    let unusable = |cause: String| EngineError::LibraryUnusable { library: library.clone(), cause };
+    let version = version_of(&library).map_err(unusable)?;
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).unwrap_or(0);
+    if minor < 22 {
+        return Err(unusable(format!("it is version {version}")));
+    }
+    let environment = ort::init_from(&library)
+        .map_err(|error| unusable(one_line(&error.to_string())))?
+        .with_name("anemiad")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| unusable(one_line(&error.to_string())))?;
+    Ok(opened.insert(Opened { environment, version }).clone())
+}
+
+fn version_of(library: &Path) -> Result<String, String> {
+    // SAFETY: loading runs the library's initialisers. The path was named by the administrator of this machine, or
+    // is one that only the administrator can write to, as with any other shared library.
+    #[allow(unsafe_code)]
+    let opened = unsafe { libloading::Library::new(library) }.map_err(|error| one_line(&error.to_string()))?;
+    // SAFETY: `OrtGetApiBase` has had this signature in every release of ONNX Runtime; the string that it leads to
+    // is a constant of the library, and is copied before `opened` is dropped.
+    #[allow(unsafe_code)]
+    unsafe {
+        let base: libloading::Symbol<'_, unsafe extern "C" fn() -> *const ort_sys::OrtApiBase> =
+            opened.get(c"OrtGetApiBase").map_err(|_| "it has no OrtGetApiBase".to_owned())?;
+        let base = base().as_ref().ok_or("OrtGetApiBase gave nothing")?;
+        Ok(CStr::from_ptr((base.GetVersionString)()).to_string_lossy().into_owned())
+    }
+}
+
+/// Messages of other libraries go over several lines; ours are one.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

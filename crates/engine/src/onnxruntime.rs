@@ -1,0 +1,122 @@
+//! The back end for any Linux machine: ONNX Runtime on the CPU.
+
+use std::path::{Path, PathBuf};
+
+use anemia_bundle::{Bundle, Precision};
+use ort::AsPointer;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{IoBinding, Session};
+use ort::value::{Tensor, TensorElementType, ValueType};
+
+use crate::library::{self, one_line};
+use crate::{Engine, EngineError, EngineOptions};
+
+/// A network in ONNX Runtime, with an input and an output that stay where they are.
+pub(crate) struct OnnxRuntime {
+    // The binding refers to the session and the tensors: it is dropped first.
+    binding: IoBinding,
+    session: Session,
+    input: Tensor<f32>,
+    output: Tensor<f32>,
+    name: String,
+    precision: Precision,
+}
+
+impl OnnxRuntime {
+    pub(crate) fn load(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> Result<Self, EngineError> {
+        let manifest = bundle.manifest();
+        let path = bundle.path_of(&bundle.model(precision)?.path);
+        let opened = library::open(options.library.as_deref())?;
+        let failed = |cause: String| EngineError::Model { model: path.clone(), cause: one_line(&cause) };
+
+        let session = session(&opened.environment, &path, options.threads).map_err(failed)?;
+        let size = [1, 3, i64::from(manifest.input.height), i64::from(manifest.input.width)];
+        expect_shape(&path, "input", session.inputs(), &manifest.input.name, Some(&size))?;
+        let output_shape = expect_shape(&path, "output", session.outputs(), &manifest.output.name, None)?;
+
+        let allocator = session.allocator();
+        let tensors = Tensor::<f32>::new(allocator, size).and_then(|mut input| {
+            let mut output = Tensor::<f32>::new(allocator, output_shape)?;
+            // Memory of the allocator holds whatever was there before.
+            input.extract_tensor_mut().1.fill(0.0);
+            let mut binding = session.create_binding()?;
+            binding.bind_input(&manifest.input.name, &input)?;
+            binding.bind_output(&manifest.output.name, &mut output)?;
+            Ok((input, output, binding))
+        });
+        let (input, output, binding) = tensors.map_err(|error| failed(error.to_string()))?;
+        let name = format!("onnxruntime {}", opened.version);
+        Ok(Self { binding, session, input, output, name, precision })
+    }
+}
+
+fn session(environment: &ort::environment::Environment, path: &Path, threads: usize) -> Result<Session, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    Session::builder(environment)
+        .map_err(|error| text(&error))?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(|error| text(&error))?
+        .with_intra_threads(threads)
+        .map_err(|error| text(&error))?
+        .commit_from_file(path)
+        .map_err(|error| text(&error))
+}
+
+/// The shape of the named input or output, if it holds 32-bit floats of a fixed size and, where given, of that size.
+fn expect_shape(
+    model: &Path,
+    part: &'static str,
+    outlets: &[ort::value::Outlet],
+    name: &str,
+    expected: Option<&[i64]>,
+) -> Result<Vec<i64>, EngineError> {
+    let wrong = |found: String| EngineError::Shape {
+        model: PathBuf::from(model),
+        part,
+        found,
+        expected: match expected {
+            Some(shape) => format!("float32 {name:?} of shape {shape:?}"),
+            None => format!("float32 {name:?} of a fixed shape"),
+        },
+    };
+    let outlet = outlets.iter().find(|outlet| outlet.name() == name).ok_or_else(|| {
+        wrong(format!("named {}", outlets.iter().map(|outlet| outlet.name()).collect::<Vec<_>>().join(", ")))
+    })?;
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else { return Err(wrong("not a tensor".into())) };
+    let fixed = shape.iter().all(|&size| size > 0);
+    if *ty != TensorElementType::Float32 || !fixed || expected.is_some_and(|expected| shape.as_ref() != expected) {
+        return Err(wrong(format!("{ty:?} of shape {:?}", shape.as_ref())));
+    }
+    Ok(shape.to_vec())
+}
+
+impl Engine for OnnxRuntime {
+    fn input(&mut self) -> &mut [f32] {
+        self.input.extract_tensor_mut().1
+    }
+
+    fn run(&mut self) -> Result<&[f32], EngineError> {
+        // `Session::run_binding` would collect the outputs into new vectors each time; they are bound already.
+        // SAFETY: both pointers belong to live objects of the same session, and `&mut self` keeps other threads out.
+        #[allow(unsafe_code)]
+        let status =
+            unsafe { (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), std::ptr::null(), self.binding.ptr()) };
+        // SAFETY: the status was just given by the call above and is handed over once.
+        #[allow(unsafe_code)]
+        let result = unsafe { ort::Error::result_from_status(status) };
+        result.map_err(|error| EngineError::Failed(one_line(&error.to_string())))?;
+        let values = self.output.extract_tensor().1;
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(EngineError::NotFinite(*value)),
+            None => Ok(values),
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+}

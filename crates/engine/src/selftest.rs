@@ -1,0 +1,28 @@
+//! The self-test: does this network, on this machine, give the answers that it gave where it was made?
+
+use anemia_bundle::Bundle;
+use anemia_vision::{Frame, read_picture};
+
+use crate::{Engine, EngineError};
+
+/// Runs every picture of the bundle's self-test through `engine`.
+pub fn self_test(bundle: &Bundle, engine: &mut dyn Engine) -> Result<(), EngineError> {
+    let spec = bundle.manifest().input.spec();
+    let mut picture = Frame::default();
+    for test in &bundle.manifest().selftest {
+        let unusable = |cause: String| EngineError::SelfTestPicture { picture: test.path.clone(), cause };
+        read_picture(&bundle.path_of(&test.path), &mut picture).map_err(|error| unusable(error.to_string()))?;
+        if (picture.width(), picture.height()) != (spec.width, spec.height) {
+            let (width, height) = (picture.width(), picture.height());
+            return Err(unusable(format!("{width}×{height} pixels; expected {}×{}", spec.width, spec.height)));
+        }
+        spec.write(picture.rgb(), engine.input());
+        let found = engine.run()?.first().copied().unwrap_or(f32::NAN);
+        let close = (found - test.expected).abs() <= test.tolerance;
+        if !close {
+            let (expected, tolerance) = (test.expected, test.tolerance);
+            return Err(EngineError::SelfTest { picture: test.path.clone(), found, expected, tolerance });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Putting a graph together.
+
+use prost::bytes::Bytes;
+
+use crate::proto::tensor_proto::DataType;
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::type_proto::{self, Value};
+use crate::proto::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+};
+
+/// A model of the standard operator set 17 around `graph`, in the file format of ONNX 1.12 (IR version 8).
+pub fn model(graph: GraphProto) -> ModelProto {
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
+        graph: Some(graph),
+        ..Default::default()
+    }
+}
+
+/// A node without attributes, named after its first output.
+pub fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    NodeProto {
+        name: outputs.first().map(|name| (*name).to_owned()),
+        op_type: Some(operator.to_owned()),
+        input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        output: outputs.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+/// A constant of 32-bit floats.
+pub fn float_tensor(name: &str, shape: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_owned()),
+        dims: shape.to_vec(),
+        data_type: Some(DataType::Float as i32),
+        raw_data: Some(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Bytes>()),
+        ..Default::default()
+    }
+}
+
+/// An input or output of the graph that holds 32-bit floats.
+pub fn float_value(name: &str, shape: &[i64]) -> ValueInfoProto {
+    let dim =
+        shape.iter().map(|&size| Dimension { value: Some(dimension::Value::DimValue(size)), ..Default::default() });
+    let tensor = type_proto::Tensor {
+        elem_type: Some(DataType::Float as i32),
+        shape: Some(TensorShapeProto { dim: dim.collect() }),
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { value: Some(Value::TensorType(tensor)), ..Default::default() }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,17 @@
+//! ONNX files: reading, writing and looking at graphs.
+//!
+//! [`proto`] holds the types of the ONNX schema, 4-bit integers included, generated from `proto/onnx.proto`.
+
+mod build;
+mod file;
+mod layers;
+
+/// The messages of the ONNX schema (<https://onnx.ai/onnx/repo-docs/IR.html>), one type each.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+pub use build::{float_tensor, float_value, model, node};
+pub use file::{OnnxError, decode, read, write};
+pub use layers::{Layer, layers};

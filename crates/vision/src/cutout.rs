@@ -1,0 +1,193 @@
+//! The cut-out: exactly what the classifier is trained on and what it sees on the kiosk.
+//!
+//! The resize is the antialiased bilinear filter of Pillow (`Image.resize(…, BILINEAR)`, libImaging/Resample.c):
+//! a triangle as wide as the reduction, horizontally and then vertically, in fixed point with 22 fractional bits,
+//! rounded to 8 bits after each pass. Integers make the result the same on every machine, and a cut-out that was
+//! saved as PNG is exactly what the network saw.
+
+use crate::{Frame, Roi};
+
+/// What a network expects: size in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InputSpec {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Subtracted from each channel in 0 to 1.
+    pub mean: [f32; 3],
+    /// Divides each channel after the subtraction; never 0.
+    pub std: [f32; 3],
+}
+
+impl InputSpec {
+    /// Number of values of one input: `3 * height * width`.
+    pub fn len(&self) -> usize {
+        3 * self.width * self.height
+    }
+
+    /// Writes `width * height` pixels of R, G, B as a network input, in planes R, G, B, into `len()` values.
+    pub fn write(&self, pixels: &[u8], input: &mut [f32]) {
+        assert_eq!(pixels.len(), self.len(), "the picture has another size than the input");
+        assert_eq!(input.len(), self.len(), "the input buffer has another size than the input");
+        for (channel, plane) in input.chunks_exact_mut(self.width * self.height).enumerate() {
+            let (scale, shift) = (1.0 / (255.0 * self.std[channel]), self.mean[channel] / self.std[channel]);
+            for (value, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
+                *value = f32::from(pixel[channel]) * scale - shift;
+            }
+        }
+    }
+
+    /// Whether the input has no pixels, which no valid network has.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Makes cut-outs, and keeps the memory that this takes.
+///
+/// Nothing is allocated once a picture of the same or a larger ROI was cut.
+#[derive(Debug, Default)]
+pub struct CutOut {
+    width: usize,
+    height: usize,
+    pixels: Vec<u8>,
+    horizontal: Filter,
+    vertical: Filter,
+    masked_row: Vec<u8>,
+    narrow: Vec<u8>,
+    sums: Vec<i32>,
+}
+
+impl CutOut {
+    /// An empty cut-out.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Composites the ROI over black, crops to its box, and resizes to `width` × `height` pixels.
+    ///
+    /// Panics if the ROI is empty or does not lie in the frame: the caller has asked a locator before.
+    pub fn cut(&mut self, frame: &Frame, roi: &Roi, width: usize, height: usize) {
+        assert!(!roi.is_empty() && width > 0 && height > 0, "a cut-out needs a ROI and a size");
+        assert!(roi.x() + roi.width() <= frame.width() && roi.y() + roi.height() <= frame.height());
+        (self.width, self.height) = (width, height);
+        self.horizontal.prepare(roi.width(), width);
+        self.vertical.prepare(roi.height(), height);
+        self.narrow.resize(roi.height() * width * 3, 0);
+        self.masked_row.resize(roi.width() * 3, 0);
+        for row in 0..roi.height() {
+            let from = ((roi.y() + row) * frame.width() + roi.x()) * 3;
+            let source = frame.rgb()[from..].chunks_exact(3);
+            for ((out, source), &inside) in self.masked_row.chunks_exact_mut(3).zip(source).zip(roi.row(row)) {
+                // `inside` is 0 or 255: a plain AND is the composite over black.
+                for channel in 0..3 {
+                    out[channel] = source[channel] & inside;
+                }
+            }
+            self.horizontal.across(&self.masked_row, &mut self.narrow[row * width * 3..][..width * 3]);
+        }
+        self.pixels.resize(width * height * 3, 0);
+        self.sums.resize(width * 3, 0);
+        self.vertical.down(&self.narrow, width * 3, &mut self.sums, &mut self.pixels);
+    }
+
+    /// The last cut-out, `width * height * 3` bytes of R, G, B.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Width of the last cut-out in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height of the last cut-out in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+}
+
+/// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for the sign and an overflow of the sum.
+const PRECISION_BITS: u32 = 22;
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+/// The weights of one direction: for each output position the first source position and its weights.
+#[derive(Debug, Default)]
+struct Filter {
+    from: usize,
+    to: usize,
+    taps: usize,
+    first: Vec<usize>,
+    count: Vec<usize>,
+    weights: Vec<i32>,
+}
+
+impl Filter {
+    fn prepare(&mut self, from: usize, to: usize) {
+        if (self.from, self.to) == (from, to) {
+            return;
+        }
+        (self.from, self.to) = (from, to);
+        let scale = from as f64 / to as f64;
+        let support = scale.max(1.0);
+        self.taps = support.ceil() as usize * 2 + 1;
+        self.first.clear();
+        self.count.clear();
+        self.weights.clear();
+        self.weights.resize(to * self.taps, 0);
+        for position in 0..to {
+            let centre = (position as f64 + 0.5) * scale;
+            let first = (centre - support + 0.5).max(0.0) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            let weight = |source: usize| (1.0 - ((source as f64 - centre + 0.5) / support).abs()).max(0.0);
+            let total: f64 = (first..end).map(weight).sum();
+            let weights = &mut self.weights[position * self.taps..];
+            for (slot, source) in weights.iter_mut().zip(first..end) {
+                *slot = (weight(source) / total * f64::from(1 << PRECISION_BITS)).round() as i32;
+            }
+            self.first.push(first);
+            self.count.push(end - first);
+        }
+    }
+
+    fn weights(&self, position: usize) -> (usize, &[i32]) {
+        (self.first[position], &self.weights[position * self.taps..][..self.count[position]])
+    }
+
+    /// Resizes one row of RGB pixels.
+    fn across(&self, source: &[u8], out: &mut [u8]) {
+        for (position, out) in out.chunks_exact_mut(3).enumerate() {
+            let (first, weights) = self.weights(position);
+            let mut sum = [HALF; 3];
+            for (pixel, &weight) in source[first * 3..].chunks_exact(3).zip(weights) {
+                for channel in 0..3 {
+                    sum[channel] += i32::from(pixel[channel]) * weight;
+                }
+            }
+            for channel in 0..3 {
+                out[channel] = to_byte(sum[channel]);
+            }
+        }
+    }
+
+    /// Resizes all columns; a row has `stride` bytes.
+    fn down(&self, source: &[u8], stride: usize, sums: &mut [i32], out: &mut [u8]) {
+        for (position, out) in out.chunks_exact_mut(stride).enumerate() {
+            let (first, weights) = self.weights(position);
+            sums.fill(HALF);
+            for (row, &weight) in source[first * stride..].chunks_exact(stride).zip(weights) {
+                for (sum, &byte) in sums.iter_mut().zip(row) {
+                    *sum += i32::from(byte) * weight;
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(sums.iter()) {
+                *out = to_byte(sum);
+            }
+        }
+    }
+}
+
+fn to_byte(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}

@@ -1,0 +1,28 @@
+//! Everything between a picture and the numbers that a network reads.
+//!
+//! The trainer, the calibrator and the daemon prepare pixels only through this crate, so that a network sees on
+//! the kiosk exactly what it was trained on. The steps, in order:
+//!
+//! 1. [`Frame`]: one picture, 8-bit sRGB, read from a file ([`read_picture`]) or a camera.
+//! 2. [`Locator`]: finds the palpebral conjunctiva and describes it as a [`Roi`] (mask and box).
+//! 3. [`Quality`]: measures whether the tissue can be judged at all.
+//! 4. [`CutOut`]: ROI over black, cropped to its box, resized to the network's input.
+//!
+//! [`phantom`] renders eyes with a known mask and a known pallor, for demonstrations and tests.
+
+mod cutout;
+mod frame;
+mod locate;
+mod overlay;
+pub mod phantom;
+mod picture;
+mod quality;
+mod roi;
+
+pub use cutout::{CutOut, InputSpec};
+pub use frame::Frame;
+pub use locate::{AlphaLocator, BoxLocator, ColourLocator, Locator};
+pub use overlay::{draw_outline, fade_outside};
+pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_picture, write_png, write_png_grey};
+pub use quality::{GateThresholds, Quality, Rejection};
+pub use roi::Roi;

@@ -1,0 +1,163 @@
+//! Whether the tissue in a picture can be judged at all.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Frame, Roi};
+
+/// What was measured on the pixels of the ROI, and only on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// Area of the tissue in pixels of the original picture.
+    pub tissue_px: u32,
+    /// Root mean square of the 4-neighbour Laplacian of the luma, as a share of the mean luma. 0 is featureless.
+    pub sharpness: f32,
+    /// Mean luma, 0 (black) to 1 (white).
+    pub exposure: f32,
+    /// Share of pixels, 0 to 1, in which the red channel is clipped (254 or 255), so that the colour is lost.
+    pub clipped: f32,
+    /// Share of pixels, 0 to 1, that are specular reflections: bright and without colour.
+    pub glare: f32,
+}
+
+/// The limits of the quality gate. A picture that breaks one is rejected with the first reason in this order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GateThresholds {
+    /// Least area of tissue in pixels.
+    pub min_tissue_px: u32,
+    /// Least mean luma.
+    pub min_exposure: f32,
+    /// Greatest mean luma.
+    pub max_exposure: f32,
+    /// Greatest share of clipped pixels.
+    pub max_clipped: f32,
+    /// Greatest share of specular pixels.
+    pub max_glare: f32,
+    /// Least sharpness.
+    pub min_sharpness: f32,
+}
+
+/// Why a picture gets no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// No conjunctiva was found.
+    NoConjunctiva,
+    /// The visible tissue is too small.
+    TooSmall,
+    /// The tissue is too dark.
+    TooDark,
+    /// The tissue is too bright or its colour is clipped.
+    TooBright,
+    /// Reflections cover too much of the tissue.
+    Glare,
+    /// The tissue is out of focus or moved.
+    Blurred,
+    /// The network gave no number, or one that is not finite.
+    EngineFailed,
+}
+
+impl Rejection {
+    /// Every reason, in the order in which they are checked.
+    pub const ALL: [Self; 7] = [
+        Self::NoConjunctiva,
+        Self::TooSmall,
+        Self::TooDark,
+        Self::TooBright,
+        Self::Glare,
+        Self::Blurred,
+        Self::EngineFailed,
+    ];
+
+    /// The reason as it is written in JSON, and one line of what to do about it.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NoConjunctiva => ("no_conjunctiva", "pull the lower lid down and look up"),
+            Self::TooSmall => ("too_small", "come closer to the camera"),
+            Self::TooDark => ("too_dark", "more light is needed"),
+            Self::TooBright => ("too_bright", "less light is needed"),
+            Self::Glare => ("glare", "turn a little to move the reflection away"),
+            Self::Blurred => ("blurred", "hold still"),
+            Self::EngineFailed => ("engine_failed", "the network gave no result; call the service"),
+        }
+    }
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.words().0)
+    }
+}
+
+impl Quality {
+    /// Measures the pixels of `roi` in `frame`, in one pass and without allocating.
+    pub fn measure(frame: &Frame, roi: &Roi) -> Self {
+        if roi.is_empty() {
+            return Self::default();
+        }
+        let (mut luma_sum, mut clipped, mut glare) = (0u64, 0u32, 0u32);
+        let (mut edge_sum, mut edges) = (0u64, 0u32);
+        let stride = frame.width() * 3;
+        for row in 0..roi.height() {
+            let mask = roi.row(row);
+            let start = (roi.y() + row) * stride + roi.x() * 3;
+            let pixels = &frame.rgb()[start..][..roi.width() * 3];
+            let framed = (row > 0 && row + 1 < roi.height()).then(|| {
+                let rgb = frame.rgb();
+                (&rgb[start - stride..], &rgb[start + stride..], roi.row(row - 1), roi.row(row + 1))
+            });
+            for (column, pixel) in pixels.chunks_exact(3).enumerate() {
+                if mask[column] == 0 {
+                    continue;
+                }
+                let here = luma(pixel);
+                luma_sum += u64::from(here);
+                let (least, greatest) = (pixel[0].min(pixel[1]).min(pixel[2]), pixel[0].max(pixel[1]).max(pixel[2]));
+                clipped += u32::from(greatest >= 254);
+                glare += u32::from(least >= 200 && greatest - least <= 40);
+                // The edge of the mask is not an edge of the tissue: only pixels with all four neighbours count.
+                if let Some((above, below, mask_above, mask_below)) = framed
+                    && column > 0
+                    && column + 1 < roi.width()
+                    && mask[column - 1] & mask[column + 1] & mask_above[column] & mask_below[column] != 0
+                {
+                    let neighbours = luma(&pixels[column * 3 - 3..])
+                        + luma(&pixels[column * 3 + 3..])
+                        + luma(&above[column * 3..])
+                        + luma(&below[column * 3..]);
+                    let laplacian = i64::from(neighbours) - 4 * i64::from(here);
+                    edge_sum += (laplacian * laplacian) as u64;
+                    edges += 1;
+                }
+            }
+        }
+        let area = roi.area() as f32;
+        let mean = luma_sum as f32 / area;
+        Self {
+            tissue_px: roi.area() as u32,
+            sharpness: (edge_sum as f32 / edges.max(1) as f32).sqrt() / mean.max(1.0),
+            exposure: mean / (256.0 * 255.0),
+            clipped: clipped as f32 / area,
+            glare: glare as f32 / area,
+        }
+    }
+
+    /// The first limit that is broken, or `None` when the tissue can be judged.
+    pub fn rejection(&self, limits: &GateThresholds) -> Option<Rejection> {
+        let checks = [
+            (self.tissue_px == 0, Rejection::NoConjunctiva),
+            (self.tissue_px < limits.min_tissue_px, Rejection::TooSmall),
+            (self.exposure < limits.min_exposure, Rejection::TooDark),
+            (self.exposure > limits.max_exposure || self.clipped > limits.max_clipped, Rejection::TooBright),
+            (self.glare > limits.max_glare, Rejection::Glare),
+            (self.sharpness < limits.min_sharpness, Rejection::Blurred),
+        ];
+        checks.into_iter().find(|(broken, _)| *broken).map(|(_, reason)| reason)
+    }
+}
+
+/// Luma of BT.601 with weights of 1/256, 0 to 255·256.
+fn luma(pixel: &[u8]) -> u32 {
+    77 * u32::from(pixel[0]) + 150 * u32::from(pixel[1]) + 29 * u32::from(pixel[2])
+}

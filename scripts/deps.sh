@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Installs what building, running and testing need, and nothing that is there already:
+# Debian packages, and libonnxruntime.so into .deps/onnxruntime.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=()
+need() { # COMMAND PACKAGE
+    command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || packages+=("$2")
+}
+need cc build-essential
+need pkg-config pkg-config
+need mosquitto mosquitto
+need python3 python3
+python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+
+if [ ${#packages[@]} -gt 0 ]; then
+    as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || {
+            echo "deps: these Debian packages are missing, and there is no sudo to install them: ${packages[*]}" >&2
+            exit 1
+        }
+        as_root=(sudo)
+    fi
+    echo "deps: installing ${packages[*]}"
+    "${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "${packages[@]}"
+fi
+
+folder=.deps/onnxruntime
+requirements=scripts/requirements-onnxruntime.txt
+stamp=$folder/installed-from
+if ! cmp -s "$requirements" "$stamp" || [ ! -f "$folder/libonnxruntime.so" ]; then
+    echo "deps: fetching ONNX Runtime"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    # The wheel of one fixed Python version: only the library in it is used, so the machine's own Python is no matter.
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+        --python-version 3.11 --implementation cp --abi cp311 --platform "manylinux_2_28_$(uname -m)" \
+        --dest "$work" --requirement "$requirements"
+    python3 - "$work" <<'PYTHON'
+import glob, re, sys, zipfile
+work = sys.argv[1]
+(wheel,) = glob.glob(work + "/onnxruntime-*.whl")
+with zipfile.ZipFile(wheel) as archive:
+    (member,) = [n for n in archive.namelist() if re.search(r"/libonnxruntime\.so(\.[0-9.]+)?$", n)]
+    open(work + "/libonnxruntime.so", "wb").write(archive.read(member))
+PYTHON
+    mkdir -p "$folder"
+    # Aside and renamed: an interrupted run leaves no half library behind.
+    cp "$work/libonnxruntime.so" "$folder/.partial"
+    mv "$folder/.partial" "$folder/libonnxruntime.so"
+    cp "$requirements" "$stamp"
+fi
