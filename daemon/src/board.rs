@@ -1,0 +1,246 @@
+//! The board: what the daemon is doing, in the words that the log, MQTT and later the kiosk page share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::exam::ExamState;
+use crate::pipeline::StageTimes;
+use crate::report::ModelIdentity;
+
+/// The state, as published (retained) on `anemia/<device_id>/state`.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct State {
+    /// Version of the program.
+    pub version: &'static str,
+    /// The exam.
+    pub exam: ExamState,
+    /// The camera.
+    pub camera: Part<CameraStatus>,
+    /// The network.
+    pub engine: Part<EngineStatus>,
+    /// The connection to the broker.
+    pub broker: Part<BrokerStatus>,
+    /// The results that wait for the broker.
+    pub outbox: Outbox,
+    /// The configuration.
+    pub config: Part<ConfigStatus>,
+    /// What judges.
+    pub model: ModelIdentity,
+}
+
+/// The state of something outside the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Part<S> {
+    /// In a word.
+    pub status: S,
+    /// What is wrong, in a line; empty when nothing is.
+    pub detail: String,
+}
+
+/// The camera in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CameraStatus {
+    /// It is being opened.
+    #[default]
+    Opening,
+    /// Frames come.
+    Streaming,
+    /// It failed, and is opened again after a while.
+    Lost,
+    /// A replay came to its end.
+    Ended,
+}
+
+/// The network in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineStatus {
+    /// It gives answers.
+    #[default]
+    Ready,
+    /// Its last answer was none.
+    Failing,
+}
+
+/// The connection to the broker in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokerStatus {
+    /// It is being built.
+    #[default]
+    Connecting,
+    /// It stands.
+    Connected,
+    /// It failed, and is tried again after a while.
+    Lost,
+}
+
+/// The configuration in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigStatus {
+    /// The file is in force.
+    #[default]
+    Applied,
+    /// The file was changed and could not be used; the one before is in force.
+    Refused,
+}
+
+/// The results that wait for the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Outbox {
+    /// How many.
+    pub waiting: u64,
+    /// What is wrong with the disk, in a line; empty when nothing is.
+    pub detail: String,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Frames that the camera gave.
+    pub captured: u64,
+    /// Frames that were analysed.
+    pub analysed: u64,
+    /// Frames that the network judged.
+    pub judged: u64,
+    /// Mean time of the stages before the network, over all analysed frames.
+    pub mean_before: Duration,
+    /// Mean time of the network, over the judged frames.
+    pub mean_inference: Duration,
+}
+
+/// The board. Counting a frame takes no lock and allocates nothing.
+#[derive(Debug)]
+pub struct Board {
+    state: watch::Sender<State>,
+    start: Instant,
+    captured: AtomicU64,
+    analysed: AtomicU64,
+    judged: AtomicU64,
+    before_ns: AtomicU64,
+    inference_ns: AtomicU64,
+    last_analysed_ns: AtomicU64,
+}
+
+impl Board {
+    /// A fresh board.
+    pub fn new(model: ModelIdentity) -> Self {
+        let state = State {
+            version: env!("CARGO_PKG_VERSION"),
+            exam: ExamState::default(),
+            camera: Part::default(),
+            engine: Part::default(),
+            broker: Part::default(),
+            outbox: Outbox::default(),
+            config: Part::default(),
+            model,
+        };
+        Self {
+            state: watch::Sender::new(state),
+            start: Instant::now(),
+            captured: AtomicU64::new(0),
+            analysed: AtomicU64::new(0),
+            judged: AtomicU64::new(0),
+            before_ns: AtomicU64::new(0),
+            inference_ns: AtomicU64::new(0),
+            last_analysed_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Follows the state.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Tells the state of the exam.
+    pub fn exam(&self, exam: ExamState) {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.exam, exam) != exam);
+    }
+
+    /// Tells the state of the camera.
+    pub fn camera(&self, status: CameraStatus, detail: &str) {
+        self.state.send_if_modified(|state| state.camera.update(status, detail));
+    }
+
+    /// Tells the state of the network.
+    pub fn engine(&self, status: EngineStatus, detail: &str) {
+        self.state.send_if_modified(|state| state.engine.update(status, detail));
+    }
+
+    /// Tells the state of the connection to the broker.
+    pub fn broker(&self, status: BrokerStatus, detail: &str) {
+        self.state.send_if_modified(|state| state.broker.update(status, detail));
+    }
+
+    /// Tells whether the configuration file is in force.
+    pub fn config(&self, status: ConfigStatus, detail: &str) {
+        self.state.send_if_modified(|state| state.config.update(status, detail));
+    }
+
+    /// Tells how many results wait, and what is wrong with the disk.
+    pub fn outbox(&self, waiting: u64, detail: &str) {
+        self.state.send_if_modified(|state| {
+            let changed = state.outbox.waiting != waiting || state.outbox.detail != detail;
+            if changed {
+                state.outbox = Outbox { waiting, detail: detail.to_owned() };
+            }
+            changed
+        });
+    }
+
+    /// Counts a frame of the camera.
+    pub fn captured(&self) {
+        self.captured.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an analysed frame.
+    pub fn analysed(&self, times: &StageTimes, judged: bool) {
+        let inference = times.inference.as_nanos() as u64;
+        self.analysed.fetch_add(1, Ordering::Relaxed);
+        self.before_ns.fetch_add(times.total().as_nanos() as u64 - inference, Ordering::Relaxed);
+        if judged {
+            self.judged.fetch_add(1, Ordering::Relaxed);
+            self.inference_ns.fetch_add(inference, Ordering::Relaxed);
+        }
+        self.last_analysed_ns.store(self.start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// The counts so far.
+    pub fn counts(&self) -> Counts {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mean = |sum: &AtomicU64, count: u64| Duration::from_nanos(load(sum) / count.max(1));
+        let (analysed, judged) = (load(&self.analysed), load(&self.judged));
+        Counts {
+            captured: load(&self.captured),
+            analysed,
+            judged,
+            mean_before: mean(&self.before_ns, analysed),
+            mean_inference: mean(&self.inference_ns, judged),
+        }
+    }
+
+    /// Whether the daemon does what it should: frames are analysed, or there are none for a reason that is known and
+    /// shown. A camera that claims to stream and gives nothing is not such a reason.
+    pub fn is_healthy(&self, stale: Duration) -> bool {
+        let last = Duration::from_nanos(self.last_analysed_ns.load(Ordering::Relaxed));
+        let fresh = self.start.elapsed().saturating_sub(last) < stale;
+        fresh || matches!(self.state.borrow().camera.status, CameraStatus::Lost | CameraStatus::Ended)
+    }
+}
+
+impl<S: PartialEq + Copy> Part<S> {
+    /// Sets both fields, and says whether that changed anything. Allocates only then.
+    fn update(&mut self, status: S, detail: &str) -> bool {
+        let changed = self.status != status || self.detail != detail;
+        if changed {
+            *self = Self { status, detail: detail.to_owned() };
+        }
+        changed
+    }
+}

@@ -1,0 +1,85 @@
+//! A camera that shows pictures from disk.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use anemia_vision::{Frame, read_picture};
+
+use super::pace::Pacer;
+use super::{Camera, CameraError, Grab};
+use crate::config;
+use crate::pictures;
+use crate::stop::Stop;
+
+/// Shows each picture for a while, with an empty view between two of them.
+pub(super) struct ReplayCamera {
+    pictures: Vec<PathBuf>,
+    looping: bool,
+    pacer: Pacer,
+    at: usize,
+    /// Frames that the picture in view was shown, gap included.
+    step: u64,
+    picture: Frame,
+    unreadable: HashSet<PathBuf>,
+}
+
+impl ReplayCamera {
+    pub(super) fn open(settings: &config::Replay) -> Result<Self, CameraError> {
+        let mut found = Vec::new();
+        for path in &settings.pictures {
+            for picture in pictures::find(path) {
+                found.push(picture.map_err(|error| CameraError(error.to_string()))?);
+            }
+        }
+        let pacer = Pacer::new(&settings.pace);
+        let looping = settings.looping;
+        Ok(Self {
+            pictures: found,
+            looping,
+            pacer,
+            at: 0,
+            step: 0,
+            picture: Frame::default(),
+            unreadable: HashSet::new(),
+        })
+    }
+
+    /// Reads the next readable picture. One that cannot be read is named once and passed over.
+    fn turn_page(&mut self) -> Result<Grab, CameraError> {
+        for _ in 0..=self.pictures.len() {
+            if self.at == self.pictures.len() {
+                if !self.looping {
+                    return Ok(Grab::Ended);
+                }
+                self.at = 0;
+            }
+            let path = &self.pictures[self.at];
+            self.at += 1;
+            match read_picture(path, &mut self.picture) {
+                Ok(()) => return Ok(Grab::Frame),
+                Err(error) => {
+                    if self.unreadable.insert(path.clone()) {
+                        tracing::warn!("camera: {}: {error}; it is passed over", path.display());
+                    }
+                }
+            }
+        }
+        Err(CameraError(format!("none of the {} pictures can be read", self.pictures.len())))
+    }
+}
+
+impl Camera for ReplayCamera {
+    fn grab(&mut self, frame: &mut Frame, stop: &Stop) -> Result<Grab, CameraError> {
+        if self.step == 0 && self.turn_page()? == Grab::Ended {
+            return Ok(Grab::Ended);
+        }
+        self.pacer.wait(stop);
+        if self.step < self.pacer.shown {
+            frame.copy_from(&self.picture);
+        } else {
+            frame.reset(self.picture.width(), self.picture.height());
+        }
+        self.step = (self.step + 1) % (self.pacer.shown + self.pacer.gap);
+        Ok(Grab::Frame)
+    }
+}

@@ -1,0 +1,371 @@
+//! The configuration: every key, its type, its range and its default.
+//!
+//! docs/reference/config.md is written from these types and their comments, see [`reference()`].
+
+mod load;
+mod reference;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anemia_bundle::Precision;
+use anemia_vision::GateThresholds;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Problem, load, parse};
+pub use reference::reference;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of this kiosk. It is part of every MQTT topic and result, and must be unique at the broker.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub device_id: String,
+    /// Folder for what must survive a power cut: the results that the broker has not confirmed yet.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// Where pictures come from. Exactly one of the keys below.
+    pub camera: Camera,
+    /// How the conjunctiva is found: `auto` by colour and shape, `alpha` from the transparency of the pictures (for
+    /// cut-outs), or a fixed box `X,Y,WIDTH,HEIGHT` in pixels.
+    #[serde(default)]
+    #[schemars(with = "String", regex(pattern = "^(auto|alpha|[0-9]+,[0-9]+,[1-9][0-9]*,[1-9][0-9]*)$"))]
+    pub roi: Roi,
+    /// The network.
+    pub model: Model,
+    /// When a picture is good enough. A picture that is not gets no verdict.
+    #[serde(default)]
+    pub quality: Quality,
+    /// How an exam runs.
+    #[serde(default)]
+    pub exam: Exam,
+    /// Where results go.
+    pub mqtt: Mqtt,
+    /// When the daemon counts as stuck.
+    #[serde(default)]
+    pub health: Health,
+}
+
+/// Where pictures come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Camera {
+    /// Pictures from disk, shown to the daemon one after the other as if patients came and went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
+    /// Rendered eyes. They test the machine, never the medicine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phantom: Option<PhantomCamera>,
+}
+
+/// Pictures from disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// PNG and JPEG files, or folders of them, which are searched in depth and read in the order of their names.
+    #[schemars(length(min = 1))]
+    pub pictures: Vec<PathBuf>,
+    /// Start again after the last picture; otherwise the camera ends there and the daemon waits.
+    #[serde(default)]
+    pub looping: bool,
+    /// How fast, and how long each picture stays.
+    #[serde(default)]
+    pub pace: Pace,
+}
+
+/// Rendered eyes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PhantomCamera {
+    /// Width of a frame in pixels.
+    #[serde(default = "default_width")]
+    #[schemars(range(min = 160, max = 3840))]
+    pub width: u32,
+    /// Height of a frame in pixels.
+    #[serde(default = "default_height")]
+    #[schemars(range(min = 120, max = 2160))]
+    pub height: u32,
+    /// The first eye; each following one has the next number.
+    #[serde(default)]
+    pub seed: u32,
+    /// How fast, and how long each eye stays.
+    #[serde(default)]
+    pub pace: Pace,
+}
+
+/// The rhythm of a camera that has no real time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pace {
+    /// Frames a second.
+    #[schemars(range(min = 0.1, max = 120))]
+    pub rate_hz: f64,
+    /// Seconds for which each picture is in view.
+    #[schemars(range(min = 0, max = 3600))]
+    pub show_s: f64,
+    /// Seconds of an empty view between two pictures.
+    #[schemars(range(min = 0, max = 3600))]
+    pub gap_s: f64,
+}
+
+/// The network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Folder of the model bundle.
+    pub bundle: PathBuf,
+    /// Number format of the network; the bundle must have it.
+    #[serde(default = "default_precision")]
+    pub precision: Precision,
+    /// Threads that one inference may use.
+    #[serde(default = "default_threads")]
+    #[schemars(range(min = 1, max = 64))]
+    pub threads: u16,
+    /// Path of libonnxruntime.so. Without it, the usual places are searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// Limits of the quality gate, all measured on the tissue only.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quality {
+    /// Least area of tissue in pixels.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub min_tissue_px: u32,
+    /// Least mean brightness, 0 (black) to 1 (white).
+    #[schemars(range(min = 0, max = 1))]
+    pub min_exposure: f32,
+    /// Greatest mean brightness.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_exposure: f32,
+    /// Greatest share of pixels whose colour is clipped.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_clipped: f32,
+    /// Greatest share of pixels that are reflections.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_glare: f32,
+    /// Least sharpness: root mean square of the Laplacian of the brightness, as a share of the mean brightness.
+    #[schemars(range(min = 0, max = 10))]
+    pub min_sharpness: f32,
+}
+
+/// How an exam runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exam {
+    /// Good frames that make one result.
+    #[schemars(range(min = 1, max = 31))]
+    pub frames: u8,
+    /// Frames in a row with conjunctiva in view that start an exam.
+    #[schemars(range(min = 1, max = 100))]
+    pub steady_frames: u8,
+    /// Seconds after which an exam without enough good frames ends with "retake".
+    #[schemars(range(min = 0.1, max = 600))]
+    pub timeout_s: f64,
+    /// Seconds without conjunctiva in view after which the next patient can come.
+    #[schemars(range(min = 0, max = 60))]
+    pub absent_s: f64,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// Name or address of the broker.
+    #[schemars(length(min = 1))]
+    pub host: String,
+    /// Its port.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// User name at the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// File whose first line is the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Client id at the broker. Without it, `anemiad-` and the device id. Two clients with one id disconnect each
+    /// other for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub client_id: Option<String>,
+    /// Seconds without traffic after which the broker is asked whether it is still there.
+    #[serde(default = "default_keep_alive")]
+    #[schemars(range(min = 5, max = 3600))]
+    pub keep_alive_s: u16,
+}
+
+/// When the daemon counts as stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// Age in seconds of the last analysed frame from which on systemd's watchdog is no longer fed.
+    #[schemars(range(min = 1, max = 600))]
+    pub stale_frame_s: f64,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        // docs/design/quality.md has the distributions that these were read from.
+        Self {
+            min_tissue_px: 1000,
+            min_exposure: 0.10,
+            max_exposure: 0.90,
+            max_clipped: 0.30,
+            max_glare: 0.20,
+            min_sharpness: 0.003,
+        }
+    }
+}
+
+impl Default for Exam {
+    fn default() -> Self {
+        Self { frames: 5, steady_frames: 3, timeout_s: 30.0, absent_s: 1.0 }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { stale_frame_s: 10.0 }
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rate_hz: 10.0, show_s: 3.0, gap_s: 2.0 }
+    }
+}
+
+fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/anemiad")
+}
+fn default_width() -> u32 {
+    1280
+}
+fn default_height() -> u32 {
+    720
+}
+fn default_precision() -> Precision {
+    Precision::Fp32
+}
+fn default_threads() -> u16 {
+    1
+}
+fn default_port() -> u16 {
+    1883
+}
+fn default_keep_alive() -> u16 {
+    30
+}
+
+/// How the conjunctiva is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Roi {
+    /// By colour and shape.
+    #[default]
+    Auto,
+    /// From the alpha plane of the picture.
+    Alpha,
+    /// A fixed box: x, y, width and height in pixels.
+    Box([u32; 4]),
+}
+
+impl std::str::FromStr for Roi {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "alpha" => return Ok(Self::Alpha),
+            _ => {}
+        }
+        let numbers: Option<Vec<u32>> = text.split(',').map(|part| part.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[x, y, width, height]) if width > 0 && height > 0 => Ok(Self::Box([x, y, width, height])),
+            _ => Err(format!("{text:?} is no ROI; expected auto, alpha or X,Y,WIDTH,HEIGHT in pixels")),
+        }
+    }
+}
+
+impl TryFrom<String> for Roi {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Roi> for String {
+    fn from(roi: Roi) -> Self {
+        match roi {
+            Roi::Auto => "auto".into(),
+            Roi::Alpha => "alpha".into(),
+            Roi::Box([x, y, width, height]) => format!("{x},{y},{width},{height}"),
+        }
+    }
+}
+
+impl Quality {
+    /// The same in the words of the pixel crate.
+    pub fn thresholds(&self) -> GateThresholds {
+        GateThresholds {
+            min_tissue_px: self.min_tissue_px,
+            min_exposure: self.min_exposure,
+            max_exposure: self.max_exposure,
+            max_clipped: self.max_clipped,
+            max_glare: self.max_glare,
+            min_sharpness: self.min_sharpness,
+        }
+    }
+}
+
+impl Mqtt {
+    /// The client id for a device.
+    pub fn client_id(&self, device_id: &str) -> String {
+        self.client_id.clone().unwrap_or_else(|| format!("anemiad-{device_id}"))
+    }
+}
+
+impl Exam {
+    /// Time after which an exam ends with "retake".
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.timeout_s)
+    }
+
+    /// Time without conjunctiva after which the next exam can start.
+    pub fn absent(&self) -> Duration {
+        Duration::from_secs_f64(self.absent_s)
+    }
+}
+
+impl Config {
+    /// Makes relative paths relative to `folder`, which is where the file is.
+    fn resolve(&mut self, folder: &Path) {
+        let mut paths = vec![&mut self.state_dir, &mut self.model.bundle];
+        paths.extend(&mut self.model.onnxruntime);
+        paths.extend(&mut self.mqtt.password_file);
+        paths.extend(self.camera.replay.iter_mut().flat_map(|replay| &mut replay.pictures));
+        for path in paths {
+            *path = folder.join(&*path);
+        }
+    }
+
+    /// What no single key shows: contradictions between keys, as key path and text.
+    fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if self.quality.min_exposure >= self.quality.max_exposure {
+            let (low, high) = (self.quality.min_exposure, self.quality.max_exposure);
+            found.push(("quality.min_exposure", format!("{low} is not below max_exposure ({high})")));
+        }
+        if self.mqtt.password_file.is_some() && self.mqtt.username.is_none() {
+            found.push(("mqtt.password_file", "a password needs a username beside it".into()));
+        }
+        found
+    }
+}

@@ -1,0 +1,343 @@
+//! The exam: one patient, several good frames, one result.
+//!
+//! A pure state machine: frames and the time go in, a state and at the end an outcome come out. It does no I/O and
+//! asks no clock, so every path is tested without waiting.
+//!
+//! `idle → aligning → collecting k/N → result → idle`. An exam starts by itself when the conjunctiva stays in view,
+//! and the next one only after the conjunctiva has been out of view: one patient gives one result.
+
+use std::time::{Duration, Instant};
+
+use anemia_bundle::{OperatingPoint, Verdict};
+use anemia_vision::Rejection;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::config;
+use crate::pipeline::probability;
+
+/// Where an exam is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nobody is in view.
+    #[default]
+    Idle,
+    /// The conjunctiva is in view, and must stay there.
+    Aligning,
+    /// Good frames are being collected.
+    Collecting,
+    /// The result is there; the next exam starts when this patient has left.
+    Result,
+}
+
+/// What others see of an exam.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ExamState {
+    /// Where the exam is.
+    pub phase: Phase,
+    /// Good frames so far.
+    pub good: u8,
+    /// Good frames that are needed.
+    pub wanted: u8,
+    /// What the patient or the nurse should do now, as a code; see the field `reason` of a result.
+    pub hint: Option<Rejection>,
+}
+
+/// How an exam ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// What the person is told.
+    pub verdict: Verdict,
+    /// Median of the calibrated probabilities; `None` for "retake".
+    pub probability: Option<f32>,
+    /// Median absolute deviation of the calibrated logits from their median; `None` for "retake".
+    pub disagreement: Option<f32>,
+    /// For "retake", the most frequent reason; when reasons tie, the one that is checked first.
+    pub reason: Option<Rejection>,
+    /// Good frames.
+    pub good: u32,
+    /// Frames that were rejected since the exam started.
+    pub rejected: u32,
+    /// From the first frame of the exam to its end.
+    pub duration: Duration,
+}
+
+/// The exam of one camera.
+#[derive(Debug)]
+pub struct Exam {
+    settings: config::Exam,
+    point: OperatingPoint,
+    phase: Phase,
+    started: Option<Instant>,
+    seen: u8,
+    absent_since: Option<Instant>,
+    logits: Vec<f32>,
+    rejected: [u32; Rejection::ALL.len()],
+    hint: Option<Rejection>,
+    accepting: bool,
+}
+
+impl Exam {
+    /// An idle exam.
+    pub fn new(settings: config::Exam, point: OperatingPoint) -> Self {
+        Self {
+            settings,
+            point,
+            phase: Phase::Idle,
+            started: None,
+            seen: 0,
+            absent_since: None,
+            logits: Vec::with_capacity(usize::from(settings.frames)),
+            rejected: [0; Rejection::ALL.len()],
+            hint: None,
+            accepting: true,
+        }
+    }
+
+    /// Where the exam is.
+    pub fn state(&self) -> ExamState {
+        ExamState { phase: self.phase, good: self.logits.len() as u8, wanted: self.settings.frames, hint: self.hint }
+    }
+
+    /// Whether good frames are being collected, so that stopping now would lose them.
+    pub fn in_hand(&self) -> bool {
+        self.phase == Phase::Collecting
+    }
+
+    /// From now on no exam starts any more; one in hand goes on.
+    pub fn accept_no_more(&mut self) {
+        self.accepting = false;
+    }
+
+    /// Takes what one frame gave: a calibrated logit, or the reason why it was rejected.
+    pub fn observe(&mut self, frame: Result<f32, Rejection>, now: Instant) -> Option<Outcome> {
+        let in_view = frame != Err(Rejection::NoConjunctiva);
+        self.hint = frame.err();
+        match self.phase {
+            Phase::Idle | Phase::Aligning if !in_view || !self.accepting => self.rest(),
+            Phase::Idle | Phase::Aligning => {
+                self.phase = Phase::Aligning;
+                self.started.get_or_insert(now);
+                self.seen = self.seen.saturating_add(1);
+                if self.seen >= self.settings.steady_frames {
+                    self.phase = Phase::Collecting;
+                }
+            }
+            Phase::Collecting => {
+                match frame {
+                    Ok(logit) => self.logits.push(logit),
+                    Err(reason) => self.rejected[reason as usize] += 1,
+                }
+                if self.logits.len() >= usize::from(self.settings.frames) {
+                    return Some(self.judge(now));
+                }
+            }
+            Phase::Result if in_view => self.absent_since = None,
+            Phase::Result => {
+                let since = *self.absent_since.get_or_insert(now);
+                if now.duration_since(since) >= self.settings.absent() {
+                    self.rest();
+                }
+            }
+        }
+        self.check_time(now)
+    }
+
+    /// Ends an exam that takes too long. To be called when no frames come, too.
+    pub fn check_time(&mut self, now: Instant) -> Option<Outcome> {
+        let late = self.started.is_some_and(|started| now.duration_since(started) >= self.settings.timeout());
+        match self.phase {
+            Phase::Collecting if late => Some(self.give_up(now)),
+            // Nothing was collected yet: nobody waits for a result.
+            Phase::Aligning if late => {
+                self.rest();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn rest(&mut self) {
+        self.phase = Phase::Idle;
+        self.started = None;
+        self.seen = 0;
+        self.absent_since = None;
+        self.logits.clear();
+        self.rejected.fill(0);
+    }
+
+    fn judge(&mut self, now: Instant) -> Outcome {
+        let logit = median(&mut self.logits);
+        let mut deviations: Vec<f32> = self.logits.iter().map(|one| (one - logit).abs()).collect();
+        let disagreement = median(&mut deviations);
+        Outcome {
+            verdict: self.point.verdict(logit, disagreement),
+            probability: Some(probability(logit)),
+            disagreement: Some(disagreement),
+            reason: None,
+            ..self.finish(now)
+        }
+    }
+
+    fn give_up(&mut self, now: Instant) -> Outcome {
+        let most = self.rejected.iter().copied().max().unwrap_or(0);
+        // Without a single rejected frame, no frames came.
+        let reason = Rejection::ALL.into_iter().find(|reason| most > 0 && self.rejected[*reason as usize] == most);
+        Outcome { reason: reason.or(Some(Rejection::NoConjunctiva)), ..self.finish(now) }
+    }
+
+    /// What every end has in common. The exam is then in [`Phase::Result`].
+    fn finish(&mut self, now: Instant) -> Outcome {
+        self.phase = Phase::Result;
+        self.absent_since = None;
+        let started = self.started.take().unwrap_or(now);
+        Outcome {
+            verdict: Verdict::Retake,
+            probability: None,
+            disagreement: None,
+            reason: None,
+            good: self.logits.len() as u32,
+            rejected: self.rejected.iter().sum(),
+            duration: now.duration_since(started),
+        }
+    }
+}
+
+/// The middle value; of an even number, the mean of the two in the middle. `values` must not be empty.
+fn median(values: &mut [f32]) -> f32 {
+    values.sort_by(f32::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POINT: OperatingPoint = OperatingPoint { threshold: 0.5, indeterminate: [0.4, 0.6], temperature: 1.0 };
+    const FRAME: Duration = Duration::from_millis(100);
+
+    /// An exam that is fed one frame every 100 ms.
+    struct Bench {
+        exam: Exam,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(frames: u8) -> Self {
+            let settings = config::Exam { frames, steady_frames: 2, timeout_s: 5.0, absent_s: 0.5 };
+            Self { exam: Exam::new(settings, POINT), now: Instant::now() }
+        }
+
+        fn feed(&mut self, frame: Result<f32, Rejection>) -> Option<Outcome> {
+            self.now += FRAME;
+            self.exam.observe(frame, self.now)
+        }
+
+        fn feed_all(&mut self, frames: &[Result<f32, Rejection>]) -> Option<Outcome> {
+            frames.iter().find_map(|&frame| self.feed(frame))
+        }
+    }
+
+    const GONE: Result<f32, Rejection> = Err(Rejection::NoConjunctiva);
+    const BLURRED: Result<f32, Rejection> = Err(Rejection::Blurred);
+
+    #[test]
+    fn an_exam_aligns_collects_and_gives_the_median() {
+        let mut bench = Bench::new(3);
+        assert_eq!(bench.exam.state().phase, Phase::Idle);
+        bench.feed(Ok(9.0));
+        assert_eq!(bench.exam.state().phase, Phase::Aligning);
+        bench.feed(Ok(9.0));
+        assert_eq!(bench.exam.state().phase, Phase::Collecting);
+        assert!(bench.feed_all(&[Ok(2.0), Ok(1.0)]).is_none());
+        assert_eq!((bench.exam.state().good, bench.exam.state().wanted), (2, 3));
+        let outcome = bench.feed(Ok(30.0)).expect("three good frames are enough");
+        assert_eq!(outcome.verdict, Verdict::Anemic);
+        assert_eq!(outcome.probability, Some(probability(2.0)), "the median is not moved by one odd frame");
+        assert_eq!(outcome.disagreement, Some(1.0));
+        assert_eq!(bench.exam.state().phase, Phase::Result);
+    }
+
+    #[test]
+    fn frames_that_disagree_give_indeterminate() {
+        let mut bench = Bench::new(3);
+        bench.feed_all(&[Ok(0.0), Ok(0.0)]);
+        let outcome = bench.feed_all(&[Ok(1.0), Ok(-3.0), Ok(5.0)]).expect("a result");
+        assert_eq!(outcome.verdict, Verdict::Indeterminate);
+    }
+
+    #[test]
+    fn one_patient_gives_one_result_however_long_they_stay() {
+        let mut bench = Bench::new(1);
+        assert!(bench.feed_all(&[Ok(1.0), Ok(1.0), Ok(1.0)]).is_some());
+        for _ in 0..100 {
+            assert!(bench.feed(Ok(1.0)).is_none());
+        }
+        // A short loss of the tissue is a blink, not a new patient.
+        bench.feed_all(&[GONE, GONE, GONE]);
+        assert!(bench.feed_all(&[Ok(1.0); 10]).is_none());
+        bench.feed_all(&[GONE; 7]);
+        assert_eq!(bench.exam.state().phase, Phase::Idle);
+        assert!(bench.feed_all(&[Ok(1.0); 3]).is_some(), "the next patient");
+    }
+
+    #[test]
+    fn an_exam_without_enough_good_frames_ends_with_the_most_frequent_reason() {
+        let mut bench = Bench::new(5);
+        bench.feed_all(&[Ok(1.0), Ok(1.0), Err(Rejection::Glare), Ok(1.0)]);
+        let outcome = bench.feed_all(&[BLURRED; 60]).expect("the exam times out");
+        assert_eq!((outcome.verdict, outcome.reason), (Verdict::Retake, Some(Rejection::Blurred)));
+        assert_eq!((outcome.good, outcome.probability), (1, None));
+        assert_eq!(outcome.duration, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_exam_whose_camera_dies_ends_by_time_alone() {
+        let mut bench = Bench::new(5);
+        bench.feed_all(&[Ok(1.0); 3]);
+        assert!(bench.exam.check_time(bench.now + Duration::from_secs(4)).is_none());
+        let outcome = bench.exam.check_time(bench.now + Duration::from_secs(5)).expect("the exam times out");
+        assert_eq!(outcome.verdict, Verdict::Retake);
+    }
+
+    #[test]
+    fn a_glimpse_starts_nothing() {
+        let mut bench = Bench::new(1);
+        assert!(bench.feed_all(&[Ok(1.0), GONE, Ok(1.0), GONE, Ok(1.0)]).is_none());
+        assert_eq!(bench.exam.state().phase, Phase::Aligning);
+    }
+
+    #[test]
+    fn a_closing_daemon_finishes_the_exam_in_hand_and_starts_no_other() {
+        let mut bench = Bench::new(2);
+        bench.feed_all(&[Ok(1.0); 3]);
+        bench.exam.accept_no_more();
+        assert!(bench.exam.in_hand());
+        assert!(bench.feed(Ok(1.0)).is_some());
+        bench.feed_all(&[GONE; 10]);
+        assert!(bench.feed_all(&[Ok(1.0); 20]).is_none());
+        assert_eq!(bench.exam.state().phase, Phase::Idle);
+    }
+
+    proptest! {
+        /// Whatever the camera sees: never two results without an absence between, and never a verdict from too few frames.
+        #[test]
+        fn any_sequence_of_frames_keeps_the_promises(kinds in prop::collection::vec(0u8..4, 0..400)) {
+            let mut bench = Bench::new(3);
+            let mut absent = 5;
+            for kind in kinds {
+                let frame = match kind { 0 => GONE, 1 => BLURRED, 2 => Ok(-1.0), _ => Ok(2.0) };
+                absent = if frame == GONE { absent + 1 } else { absent };
+                if let Some(outcome) = bench.feed(frame) {
+                    prop_assert!(absent >= 5, "a second result for the same patient");
+                    absent = 0;
+                    prop_assert_eq!(outcome.verdict == Verdict::Retake, outcome.probability.is_none());
+                    prop_assert!(outcome.verdict == Verdict::Retake || outcome.good == 3);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The daemon of the kiosk, as a library for its own program and tests.
+//!
+//! ```text
+//! camera ─ capture ─▶ slot ─▶ pipeline ─▶ exam ─▶ keeper ─▶ outbox (disk) ─▶ link ─▶ MQTT broker
+//! ```
+
+pub mod analyze;
+pub mod board;
+pub mod capture;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod exam;
+pub mod models;
+pub mod phantoms;
+pub mod pictures;
+pub mod pipeline;
+pub mod publish;
+pub mod report;
+pub mod run;
+pub mod service;
+pub mod slot;
+pub mod stop;

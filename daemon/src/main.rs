@@ -1,0 +1,104 @@
+//! `anemiad`: screening for anemia from the colour of the inner eyelid.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anemiad::service::Refusal;
+use anemiad::{analyze, config, phantoms, run};
+use clap::{Parser, Subcommand};
+
+/// Exit code for a configuration that must be mended (EX_CONFIG of sysexits.h); systemd does not restart after it.
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Screening for anemia from the colour of the inner eyelid. A screening aid, not a diagnosis.
+#[derive(Parser)]
+#[command(name = "anemiad", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run(ConfigFile),
+    /// Check a configuration file and say everything that is wrong with it
+    Check(ConfigFile),
+    /// Analyze pictures from disk
+    Analyze(analyze::Analyze),
+    /// Render phantoms: eyes with a known mask and a known pallor
+    Phantom(phantoms::Phantoms),
+    /// Show the whole way from camera to broker, with phantoms and a broker in the program
+    #[cfg(feature = "demo")]
+    Demo(anemiad::demo::Demo),
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, default_value = "/etc/anemiad/anemiad.yaml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Run(file) => {
+            start_log("info");
+            finish(in_runtime(run::run(&file.config)).and_then(|outcome| outcome))
+        }
+        Command::Check(file) => finish(check(&file.config)),
+        Command::Analyze(analyze) => match analyze.run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => finish(Err(Refusal::Failure(format!("{error:#}")))),
+        },
+        Command::Phantom(phantoms) => finish(phantoms.run().map_err(|error| Refusal::Failure(format!("{error:#}")))),
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => {
+            start_log("warn,rumqttd=off");
+            finish(in_runtime(demo.run()).and_then(|outcome| outcome))
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn check(path: &std::path::Path) -> Result<(), Refusal> {
+    config::load(path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+    println!("{}: no mistakes", path.display());
+    Ok(())
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Refusal::Failure(format!("the runtime cannot start: {error}")))?;
+    let outcome = runtime.block_on(work);
+    // A write that hangs on a broken disk must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    Ok(outcome)
+}
+
+#[allow(clippy::print_stderr)]
+fn finish(outcome: Result<(), Refusal>) -> ExitCode {
+    let Err(refusal) = outcome else { return ExitCode::SUCCESS };
+    for line in refusal.to_string().lines() {
+        eprintln!("anemiad: {line}");
+    }
+    match refusal {
+        Refusal::Configuration(_) => ExitCode::from(BAD_CONFIGURATION),
+        Refusal::Failure(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` chooses what. Under systemd the journal adds the time.
+fn start_log(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.with_ansi(false).without_time().init();
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}

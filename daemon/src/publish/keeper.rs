@@ -1,0 +1,55 @@
+//! The keeper: a result is on disk before anybody sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::Outbox;
+use crate::board::Board;
+use crate::report::ExamResult;
+
+/// Wait before a failed write is tried again: a full disk is not mended in milliseconds.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Writes every result into the outbox and then wakes the link by `stored`. Ends when no more results can come.
+///
+/// While the disk refuses, results stay in the channel: the state says so, and nothing is forgotten.
+pub async fn keep(
+    mut results: mpsc::Receiver<ExamResult>,
+    outbox: Arc<Outbox>,
+    board: Arc<Board>,
+    stored: Arc<Notify>,
+) {
+    while let Some(result) = results.recv().await {
+        let payload: Arc<[u8]> = match serde_json::to_vec(&result) {
+            Ok(payload) => payload.into(),
+            Err(error) => {
+                // Only a float that is not finite could do this, and the engine refuses those.
+                tracing::error!("result {} cannot be written as JSON: {error}", result.id);
+                continue;
+            }
+        };
+        loop {
+            let (outbox, payload) = (outbox.clone(), payload.clone());
+            let written = tokio::task::spawn_blocking(move || {
+                outbox.add(result.id, &payload)?;
+                outbox.len()
+            });
+            match written.await {
+                Ok(Ok(waiting)) => {
+                    board.outbox(waiting, "");
+                    break;
+                }
+                Ok(Err(error)) => {
+                    tracing::error!("result {} is not on disk yet: {error}; trying again", result.id);
+                    board.outbox(board.watch().borrow().outbox.waiting, &error.to_string());
+                }
+                Err(error) => tracing::error!("result {} is not on disk yet: {error}; trying again", result.id),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!(id = %result.id, verdict = %result.verdict, "exam finished");
+        stored.notify_one();
+    }
+}

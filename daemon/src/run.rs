@@ -1,0 +1,140 @@
+//! `anemiad run`: the service, its signals and systemd.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::board::ConfigStatus;
+use crate::config;
+use crate::publish::{Farewell, Outbox};
+use crate::service::{Prepared, Refusal, Running};
+
+/// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+pub async fn run(path: &Path) -> Result<(), Refusal> {
+    let no_signals = |error| Refusal::Failure(format!("signals: {error}"));
+    let mut stop = StopSignals::new().map_err(no_signals)?;
+    let mut reload = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let mut prepared = prepare(path, None).await?;
+    loop {
+        let started = Running::start(prepared).map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
+        tracing::info!(device = started.config().device_id, config = %path.display(), "ready");
+        tell(&[NotifyState::Ready]);
+        match serve(started, path, &mut stop, &mut reload).await? {
+            Some(next) => prepared = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Serves until the daemon is to end (`None`) or another configuration is to take over.
+async fn serve(
+    mut running: Running,
+    path: &Path,
+    stop: &mut StopSignals,
+    reload: &mut Signal,
+) -> Result<Option<Prepared>, Refusal> {
+    let mut watchdog = Watchdog::new();
+    loop {
+        tokio::select! {
+            () = stop.recv() => {
+                tell(&[NotifyState::Stopping]);
+                tokio::select! {
+                    () = running.finish(Farewell::Stopped) => return Ok(None),
+                    () = stop.recv() => return Err(Refusal::Failure("stopped at once by a second signal".into())),
+                }
+            }
+            _ = reload.recv() => {
+                let now = NotifyState::monotonic_usec_now();
+                tell(&[NotifyState::Reloading]);
+                if let Ok(now) = now {
+                    tell(&[now]);
+                }
+                match prepare(path, Some(running.outbox())).await {
+                    Ok(next) => {
+                        tracing::info!("the configuration was read again and takes over");
+                        running.finish(Farewell::Silent).await;
+                        return Ok(Some(next));
+                    }
+                    Err(refusal) => {
+                        tracing::error!("the new configuration is refused and the old one stays: {refusal}");
+                        running.board().config(ConfigStatus::Refused, &refusal.to_string());
+                        tell(&[NotifyState::Ready]);
+                    }
+                }
+            }
+            part = running.broken() => return Err(Refusal::Failure(format!("{part} unexpectedly"))),
+            () = watchdog.due() => {
+                let stale = Duration::from_secs_f64(running.config().health.stale_frame_s);
+                watchdog.feed(running.board().is_healthy(stale));
+            }
+        }
+    }
+}
+
+async fn prepare(path: &Path, current: Option<&std::sync::Arc<Outbox>>) -> Result<Prepared, Refusal> {
+    let (path, current) = (path.to_owned(), current.cloned());
+    let work = tokio::task::spawn_blocking(move || {
+        let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+        Prepared::new(config, current.as_ref())
+    });
+    work.await.map_err(|error| Refusal::Failure(error.to_string()))?
+}
+
+/// Tells systemd, if it started us.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// systemd's watchdog, which restarts the daemon when it is not fed.
+struct Watchdog {
+    tick: Option<tokio::time::Interval>,
+    hungry: bool,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        let tick = sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 3));
+        Self { tick, hungry: false }
+    }
+
+    async fn due(&mut self) {
+        match &mut self.tick {
+            Some(tick) => {
+                tick.tick().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn feed(&mut self, healthy: bool) {
+        if healthy {
+            tell(&[NotifyState::Watchdog]);
+        } else if !self.hungry {
+            tracing::error!("no frame was analysed for too long; systemd's watchdog is not fed any more");
+        }
+        self.hungry = !healthy;
+    }
+}
