@@ -1,5 +1,7 @@
 //! `anemiad analyze`: pictures from disk through the same pipeline as the camera's.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ pub struct Analyze {
     /// Save each cut-out, exactly as the network saw it
     #[arg(long, value_name = "DIR")]
     save_cutout: Option<PathBuf>,
+    #[arg(skip)]
+    names: RefCell<Names>,
 }
 
 #[derive(Serialize)]
@@ -137,7 +141,7 @@ impl Analyze {
         let start = Instant::now();
         if let Err(error) = read_picture(path, frame) {
             let cause = match error {
-                anemia_vision::PictureError::Read { source, .. } => source.to_string(),
+                anemia_vision::PictureError::Read { cause, .. } => cause.to_string(),
                 other => other.to_string(),
             };
             return out.failure(path, &cause).map(|()| false);
@@ -161,37 +165,48 @@ impl Analyze {
         frame: &mut Frame,
     ) -> Result<()> {
         let (roi, cutout) = (pipeline.roi(), pipeline.cutout());
-        let target = |folder: &Path| folder.join(flat_name(path, root));
+        let name = self.names.borrow_mut().unique(&flat_name(path, root));
+        let target = |folder: &Path, what: &str| folder.join(format!("{name}-{what}.png"));
         let (width, height) = (frame.width(), frame.height());
         if let Some(folder) = &self.save_mask {
-            let mask: Vec<u8> =
-                (0..width * height).map(|at| if roi.contains(at % width, at / width) { 255 } else { 0 }).collect();
-            write_png_grey(&target(folder), width, height, &mask)
-                .with_context(|| format!("{}", target(folder).display()))?;
+            let target = target(folder, "mask");
+            write_png_grey(&target, width, height, &roi.to_mask(width, height))
+                .with_context(|| format!("{}", target.display()))?;
         }
         if let Some(folder) = self.save_cutout.as_deref().filter(|_| analysis.outcome.is_ok()) {
-            write_png(&target(folder), cutout.width(), cutout.height(), cutout.pixels())
-                .with_context(|| format!("{}", target(folder).display()))?;
+            let target = target(folder, "cutout");
+            write_png(&target, cutout.width(), cutout.height(), cutout.pixels())
+                .with_context(|| format!("{}", target.display()))?;
         }
         if let Some(folder) = &self.save_overlay {
+            let target = target(folder, "overlay");
             fade_outside(frame, roi);
-            let (_, probability) = analysis.verdict(&pipeline.operating_point());
-            let colour = if probability.is_some() { [60, 220, 90] } else { [240, 170, 40] };
+            let colour = if analysis.outcome.is_ok() { [60, 220, 90] } else { [240, 170, 40] };
             draw_outline(frame, roi, colour, (width / 400).max(1));
-            write_png(&target(folder), width, height, frame.rgb())
-                .with_context(|| format!("{}", target(folder).display()))?;
+            write_png(&target, width, height, frame.rgb()).with_context(|| format!("{}", target.display()))?;
         }
         Ok(())
     }
 }
 
-/// The name under which something about `path` is saved: its path under `root` in one piece, so that pictures of the
-/// same name in different folders do not overwrite each other.
+/// The name under which something about `path` is saved: its path under `root` in one piece.
 fn flat_name(path: &Path, root: &Path) -> String {
     let inner = path.strip_prefix(root).ok().filter(|inner| !inner.as_os_str().is_empty());
     let inner = inner.map(Path::to_owned).or_else(|| path.file_name().map(PathBuf::from)).unwrap_or_default();
-    let parts: Vec<_> = inner.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    parts.join("_") + ".png"
+    let parts: Vec<_> = inner.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    parts.join("_")
+}
+
+/// The names that were given away, so that no picture overwrites what was saved about another.
+#[derive(Clone, Default)]
+struct Names(HashMap<String, u32>);
+
+impl Names {
+    fn unique(&mut self, name: &str) -> String {
+        let count = self.0.entry(name.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 { name.to_owned() } else { format!("{name}-{count}") }
+    }
 }
 
 struct Output<W: Write> {

@@ -168,9 +168,9 @@ impl Board {
         self.state.send_if_modified(|state| state.camera.update(status, detail));
     }
 
-    /// Tells the state of the network.
-    pub fn engine(&self, status: EngineStatus, detail: &str) {
-        self.state.send_if_modified(|state| state.engine.update(status, detail));
+    /// Tells the state of the network, and whether that is news.
+    pub fn engine(&self, status: EngineStatus, detail: &str) -> bool {
+        self.state.send_if_modified(|state| state.engine.update(status, detail))
     }
 
     /// Tells the state of the connection to the broker.
@@ -183,15 +183,16 @@ impl Board {
         self.state.send_if_modified(|state| state.config.update(status, detail));
     }
 
-    /// Tells how many results wait, and what is wrong with the disk.
-    pub fn outbox(&self, waiting: u64, detail: &str) {
-        self.state.send_if_modified(|state| {
-            let changed = state.outbox.waiting != waiting || state.outbox.detail != detail;
-            if changed {
-                state.outbox = Outbox { waiting, detail: detail.to_owned() };
-            }
-            changed
-        });
+    /// Tells how many results wait; the disk works.
+    pub fn outbox(&self, waiting: u64) {
+        let outbox = Outbox { waiting, detail: String::new() };
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.outbox, outbox.clone()) != outbox);
+    }
+
+    /// Tells what is wrong with the disk.
+    pub fn outbox_trouble(&self, detail: &str) {
+        let detail = line(detail);
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.outbox.detail, detail.clone()) != detail);
     }
 
     /// Counts a frame of the camera.
@@ -237,10 +238,21 @@ impl Board {
 impl<S: PartialEq + Copy> Part<S> {
     /// Sets both fields, and says whether that changed anything. Allocates only then.
     fn update(&mut self, status: S, detail: &str) -> bool {
-        let changed = self.status != status || self.detail != detail;
-        if changed {
-            *self = Self { status, detail: detail.to_owned() };
+        // An unchanged state is the common case, and costs nothing.
+        let same = self.status == status && (self.detail == detail || self.detail == line(detail));
+        if !same {
+            *self = Self { status, detail: line(detail) };
         }
-        changed
+        !same
     }
+}
+
+/// The text as one line of bounded length: the state must always fit into a message.
+fn line(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut line: String = text.lines().collect::<Vec<_>>().join("; ");
+    if line.chars().count() > LONGEST {
+        line = line.chars().take(LONGEST - 1).chain(['…']).collect();
+    }
+    line
 }

@@ -11,7 +11,7 @@ use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 
 use crate::config::{self, Config};
 use crate::models;
-use crate::publish::{Farewell, Topics};
+use crate::publish::Topics;
 use crate::report::{ExamResult, NOTICE};
 use crate::service::{Prepared, Refusal, Running};
 
@@ -49,14 +49,14 @@ impl Demo {
 
         // Listening before the first exam can end, so that none is missed.
         let mut listener = Listener::connect(port).await.map_err(|cause| failure("listener", cause))?;
-        let mut running = Running::start(prepared).map_err(|error| failure("threads", error.to_string()))?;
+        let running = Running::start(prepared, false).map_err(|error| failure("threads", error.to_string()))?;
         let start = Instant::now();
         let mut verdicts: BTreeMap<&str, u32> = BTreeMap::new();
         let mut durations = Vec::new();
         for exam in 1..=self.exams {
             let result = tokio::select! {
                 result = listener.next() => result.map_err(|cause| failure("listener", cause))?,
-                part = running.broken() => return Err(failure("demo", part.into())),
+                part = running.broken() => return Err(failure("demo", format!("{part} ended"))),
                 () = tokio::time::sleep(PATIENCE) => {
                     return Err(failure("demo", format!("no exam ended within {} s", PATIENCE.as_secs())));
                 }
@@ -73,7 +73,7 @@ impl Demo {
         }
         let (counts, dropped) = (running.board().counts(), running.dropped());
         let model = running.board().watch().borrow().model.clone();
-        running.finish(Farewell::Stopped).await;
+        running.finish().await;
         // It held only the outbox of the demo, which is empty now.
         let _ = std::fs::remove_dir_all(&folder);
 

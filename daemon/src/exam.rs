@@ -57,7 +57,7 @@ pub struct Outcome {
     pub reason: Option<Rejection>,
     /// Good frames.
     pub good: u32,
-    /// Frames that were rejected since the exam started.
+    /// Frames that were rejected while good ones were being collected.
     pub rejected: u32,
     /// From the first frame of the exam to its end.
     pub duration: Duration,
@@ -79,12 +79,12 @@ pub struct Exam {
 }
 
 impl Exam {
-    /// An idle exam.
-    pub fn new(settings: config::Exam, point: OperatingPoint) -> Self {
+    /// An idle exam; or, with `patient_done`, one that first waits for a patient to leave who has a result already.
+    pub fn new(settings: config::Exam, point: OperatingPoint, patient_done: bool) -> Self {
         Self {
             settings,
             point,
-            phase: Phase::Idle,
+            phase: if patient_done { Phase::Result } else { Phase::Idle },
             started: None,
             seen: 0,
             absent_since: None,
@@ -114,6 +114,12 @@ impl Exam {
     pub fn observe(&mut self, frame: Result<f32, Rejection>, now: Instant) -> Option<Outcome> {
         let in_view = frame != Err(Rejection::NoConjunctiva);
         self.hint = frame.err();
+        if in_view {
+            self.absent_since = None;
+        } else {
+            self.absent_since.get_or_insert(now);
+        }
+        let left = self.absent_since.is_some_and(|since| now.duration_since(since) >= self.settings.absent());
         match self.phase {
             Phase::Idle | Phase::Aligning if !in_view || !self.accepting => self.rest(),
             Phase::Idle | Phase::Aligning => {
@@ -132,14 +138,15 @@ impl Exam {
                 if self.logits.len() >= usize::from(self.settings.frames) {
                     return Some(self.judge(now));
                 }
-            }
-            Phase::Result if in_view => self.absent_since = None,
-            Phase::Result => {
-                let since = *self.absent_since.get_or_insert(now);
-                if now.duration_since(since) >= self.settings.absent() {
+                if left {
+                    // The next face may be another patient's: frames of two people must never make one result.
+                    let outcome = self.give_up(now);
                     self.rest();
+                    return Some(outcome);
                 }
             }
+            Phase::Result if left => self.rest(),
+            Phase::Result => {}
         }
         self.check_time(now)
     }
@@ -162,7 +169,6 @@ impl Exam {
         self.phase = Phase::Idle;
         self.started = None;
         self.seen = 0;
-        self.absent_since = None;
         self.logits.clear();
         self.rejected.fill(0);
     }
@@ -182,15 +188,14 @@ impl Exam {
 
     fn give_up(&mut self, now: Instant) -> Outcome {
         let most = self.rejected.iter().copied().max().unwrap_or(0);
-        // Without a single rejected frame, no frames came.
         let reason = Rejection::ALL.into_iter().find(|reason| most > 0 && self.rejected[*reason as usize] == most);
-        Outcome { reason: reason.or(Some(Rejection::NoConjunctiva)), ..self.finish(now) }
+        // Without a single rejected frame, the camera gave too few.
+        Outcome { reason: reason.or(Some(Rejection::NoPicture)), ..self.finish(now) }
     }
 
     /// What every end has in common. The exam is then in [`Phase::Result`].
     fn finish(&mut self, now: Instant) -> Outcome {
         self.phase = Phase::Result;
-        self.absent_since = None;
         let started = self.started.take().unwrap_or(now);
         Outcome {
             verdict: Verdict::Retake,
@@ -228,7 +233,7 @@ mod tests {
     impl Bench {
         fn new(frames: u8) -> Self {
             let settings = config::Exam { frames, steady_frames: 2, timeout_s: 5.0, absent_s: 0.5 };
-            Self { exam: Exam::new(settings, POINT), now: Instant::now() }
+            Self { exam: Exam::new(settings, POINT, false), now: Instant::now() }
         }
 
         fn feed(&mut self, frame: Result<f32, Rejection>) -> Option<Outcome> {
@@ -300,7 +305,26 @@ mod tests {
         bench.feed_all(&[Ok(1.0); 3]);
         assert!(bench.exam.check_time(bench.now + Duration::from_secs(4)).is_none());
         let outcome = bench.exam.check_time(bench.now + Duration::from_secs(5)).expect("the exam times out");
-        assert_eq!(outcome.verdict, Verdict::Retake);
+        assert_eq!((outcome.verdict, outcome.reason), (Verdict::Retake, Some(Rejection::NoPicture)));
+    }
+
+    #[test]
+    fn frames_of_two_patients_never_make_one_result() {
+        let mut bench = Bench::new(5);
+        bench.feed_all(&[Ok(3.0); 5]);
+        let outcome = bench.feed_all(&[GONE; 6]).expect("the patient left in the middle");
+        assert_eq!((outcome.verdict, outcome.good), (Verdict::Retake, 3));
+        let outcome = bench.feed_all(&[Ok(-3.0); 7]).expect("the next patient");
+        assert_eq!((outcome.verdict, outcome.disagreement), (Verdict::NonAnemic, Some(0.0)));
+    }
+
+    #[test]
+    fn after_a_reload_a_patient_who_has_a_result_gets_no_second_one() {
+        let mut bench = Bench::new(1);
+        bench.exam = Exam::new(bench.exam.settings, POINT, true);
+        assert!(bench.feed_all(&[Ok(1.0); 20]).is_none());
+        bench.feed_all(&[GONE; 6]);
+        assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anemia_bundle::{Bundle, Task};
 use anemiad::service::Refusal;
 use anemiad::{analyze, config, phantoms, run};
 use clap::{Parser, Subcommand};
@@ -65,7 +66,12 @@ fn main() -> ExitCode {
 
 #[allow(clippy::print_stdout)]
 fn check(path: &std::path::Path) -> Result<(), Refusal> {
-    config::load(path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+    let refuse = |error: &dyn std::fmt::Display| Refusal::Configuration(error.to_string());
+    let config = config::load(path).map_err(|error| refuse(&error))?;
+    let bundle = Bundle::open(&config.model.bundle).map_err(|error| refuse(&error))?;
+    bundle.expect_task(Task::Classify).map_err(|error| refuse(&error))?;
+    bundle.model(config.model.precision).map_err(|error| refuse(&error))?;
+    config.mqtt.password().map_err(|error| refuse(&error))?;
     println!("{}: no mistakes", path.display());
     Ok(())
 }

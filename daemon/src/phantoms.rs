@@ -30,18 +30,20 @@ pub struct Phantoms {
 impl Phantoms {
     /// Writes for each phantom a picture, its mask, and a line in phantoms.csv.
     pub fn run(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.out).with_context(|| format!("{}", self.out.display()))?;
+        for folder in ["pictures", "masks"] {
+            let folder = self.out.join(folder);
+            std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        }
         let (width, height) = (self.width as usize, self.height as usize);
         let mut frame = Frame::default();
         let mut table = String::from("picture,mask,pallor\n");
         for seed in self.seed..self.seed.saturating_add(self.count) {
             let phantom = Phantom::from_seed(seed);
             let roi = phantom.render(width, height, &mut frame);
-            let mut mask = vec![0; width * height];
-            for (at, inside) in mask.iter_mut().enumerate() {
-                *inside = if roi.contains(at % width, at / width) { 255 } else { 0 };
-            }
-            let (picture, outline) = (format!("phantom-{seed:04}.png"), format!("phantom-{seed:04}-mask.png"));
+            let mask = roi.to_mask(width, height);
+            // Masks in a folder of their own, so that the pictures can be analyzed as a folder.
+            let (picture, outline) =
+                (format!("pictures/phantom-{seed:04}.png"), format!("masks/phantom-{seed:04}.png"));
             let write = |name: &str| self.out.join(name);
             write_png(&write(&picture), width, height, frame.rgb()).with_context(|| picture.clone())?;
             write_png_grey(&write(&outline), width, height, &mask).with_context(|| outline.clone())?;

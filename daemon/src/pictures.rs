@@ -21,7 +21,8 @@ pub fn find(path: &Path) -> Vec<Result<PathBuf, NoPicture>> {
     let wrong = |path: &Path, cause: String| NoPicture { path: path.to_owned(), cause };
     match path.metadata() {
         Err(error) => return vec![Err(wrong(path, error.to_string()))],
-        Ok(found) if !found.is_dir() => return vec![Ok(path.to_owned())],
+        Ok(found) if found.is_file() => return vec![Ok(path.to_owned())],
+        Ok(found) if !found.is_dir() => return vec![Err(wrong(path, "it is neither a file nor a folder".into()))],
         Ok(_) => {}
     }
     let walk = walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name();

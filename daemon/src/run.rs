@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::board::ConfigStatus;
 use crate::config;
-use crate::publish::{Farewell, Outbox};
+use crate::publish::Outbox;
 use crate::service::{Prepared, Refusal, Running};
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
@@ -17,45 +17,56 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
     let mut stop = StopSignals::new().map_err(no_signals)?;
     let mut reload = signal(SignalKind::hangup()).map_err(no_signals)?;
     let mut prepared = prepare(path, None).await?;
+    let mut patient_done = false;
     loop {
-        let started = Running::start(prepared).map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
+        let started =
+            Running::start(prepared, patient_done).map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
         tracing::info!(device = started.config().device_id, config = %path.display(), "ready");
         tell(&[NotifyState::Ready]);
         match serve(started, path, &mut stop, &mut reload).await? {
-            Some(next) => prepared = next,
+            Some(next) => (prepared, patient_done) = next,
             None => return Ok(()),
         }
     }
 }
 
-/// Serves until the daemon is to end (`None`) or another configuration is to take over.
+/// Serves until the daemon is to end (`None`) or another configuration is to take over; with it comes whether a
+/// patient is in view who has a result already.
 async fn serve(
-    mut running: Running,
+    running: Running,
     path: &Path,
     stop: &mut StopSignals,
     reload: &mut Signal,
-) -> Result<Option<Prepared>, Refusal> {
+) -> Result<Option<(Prepared, bool)>, Refusal> {
     let mut watchdog = Watchdog::new();
     loop {
         tokio::select! {
             () = stop.recv() => {
                 tell(&[NotifyState::Stopping]);
                 tokio::select! {
-                    () = running.finish(Farewell::Stopped) => return Ok(None),
+                    _ = running.finish() => return Ok(None),
                     () = stop.recv() => return Err(Refusal::Failure("stopped at once by a second signal".into())),
                 }
             }
             _ = reload.recv() => {
-                let now = NotifyState::monotonic_usec_now();
-                tell(&[NotifyState::Reloading]);
-                if let Ok(now) = now {
-                    tell(&[now]);
+                // systemd wants both in one message.
+                match NotifyState::monotonic_usec_now() {
+                    Ok(now) => tell(&[NotifyState::Reloading, now]),
+                    Err(_) => tell(&[NotifyState::Reloading]),
                 }
                 match prepare(path, Some(running.outbox())).await {
                     Ok(next) => {
                         tracing::info!("the configuration was read again and takes over");
-                        running.finish(Farewell::Silent).await;
-                        return Ok(Some(next));
+                        let mut finish = std::pin::pin!(running.finish());
+                        return tokio::select! {
+                            patient_done = &mut finish => Ok(Some((next, patient_done))),
+                            () = stop.recv() => {
+                                // It is on its way down already: it only must not come back.
+                                tell(&[NotifyState::Stopping]);
+                                finish.await;
+                                Ok(None)
+                            }
+                        };
                     }
                     Err(refusal) => {
                         tracing::error!("the new configuration is refused and the old one stays: {refusal}");
@@ -64,7 +75,11 @@ async fn serve(
                     }
                 }
             }
-            part = running.broken() => return Err(Refusal::Failure(format!("{part} unexpectedly"))),
+            part = running.broken() => {
+                // Whatever still works brings its results home.
+                running.finish().await;
+                return Err(Refusal::Failure(format!("{part} ended unexpectedly")));
+            }
             () = watchdog.due() => {
                 let stale = Duration::from_secs_f64(running.config().health.stale_frame_s);
                 watchdog.feed(running.board().is_healthy(stale));

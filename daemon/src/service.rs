@@ -7,21 +7,24 @@ use std::time::{Duration, Instant};
 
 use anemia_engine::EngineOptions;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::board::{Board, EngineStatus};
 use crate::capture;
 use crate::config::Config;
-use crate::exam::Exam;
+use crate::exam::{Exam, Phase};
 use crate::pipeline::Pipeline;
-use crate::publish::{Farewell, Link, Outbox, keep};
+use crate::publish::{Link, Outbox, keep};
 use crate::report::ExamResult;
 use crate::slot::{Slot, Taken};
 use crate::stop::Stop;
 
-/// How long an exam in hand may go on after the daemon was asked to stop, and how long the broker may then take.
-/// Together they are the 5 seconds that a stop takes at most.
-const EXAM_PATIENCE: Duration = Duration::from_millis(3800);
-const BROKER_PATIENCE: Duration = Duration::from_millis(1000);
+/// How long the parts of a stop may take, one after the other: the exam in hand, the disk, the broker, and twice a
+/// little for what should end at once. Together less than the 5 seconds that a stop takes at most.
+const EXAM_PATIENCE: Duration = Duration::from_millis(3000);
+const DISK_PATIENCE: Duration = Duration::from_millis(600);
+const BROKER_PATIENCE: Duration = Duration::from_millis(600);
+const GRACE: Duration = Duration::from_millis(300);
 /// How often the pixel thread looks at the clock when no frames come.
 const TICK: Duration = Duration::from_millis(50);
 /// Finished exams that may wait for the disk.
@@ -55,7 +58,9 @@ impl Prepared {
             .map_err(|error| Refusal::Configuration(error.to_string()))?;
         let outbox = match current {
             Some(outbox) if outbox.is_in(&config.state_dir) => outbox.clone(),
-            _ => Arc::new(Outbox::open(&config.state_dir).map_err(|error| Refusal::Failure(error.to_string()))?),
+            // Results in the old folder would be forgotten without a word.
+            Some(_) => return Err(Refusal::Configuration("state_dir: another folder needs a restart".into())),
+            None => Arc::new(Outbox::open(&config.state_dir).map_err(|error| Refusal::Failure(error.to_string()))?),
         };
         Ok(Self { config, pipeline, outbox })
     }
@@ -69,7 +74,7 @@ pub struct Running {
     slot: Arc<Slot>,
     camera_stop: Arc<Stop>,
     drain: Arc<Stop>,
-    close: watch::Sender<Option<Farewell>>,
+    close: watch::Sender<bool>,
     camera: JoinHandle<()>,
     pixels: JoinHandle<()>,
     pixels_ended: oneshot::Receiver<()>,
@@ -79,20 +84,23 @@ pub struct Running {
 
 impl Running {
     /// Starts all threads and tasks. To be called in a tokio runtime.
-    pub fn start(prepared: Prepared) -> std::io::Result<Self> {
+    ///
+    /// `patient_done`: a patient may be in view who has a result already, and must leave before the next exam.
+    pub fn start(prepared: Prepared, patient_done: bool) -> std::io::Result<Self> {
         let Prepared { config, pipeline, outbox } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let (slot, camera_stop, drain) = (Arc::new(Slot::new()), Arc::new(Stop::new()), Arc::new(Stop::new()));
         let (results_in, results_out) = mpsc::channel(UNSAVED);
         let (alive, pixels_ended) = oneshot::channel();
-        let (close, close_seen) = watch::channel(None);
+        let (close, close_seen) = watch::channel(false);
         let stored = Arc::new(Notify::new());
-        if let Ok(waiting) = outbox.len() {
-            board.outbox(waiting, "");
+        match outbox.len() {
+            Ok(waiting) => board.outbox(waiting),
+            Err(error) => board.outbox_trouble(&error.to_string()),
         }
 
         let pixel_thread = PixelThread {
-            exam: Exam::new(config.exam, pipeline.operating_point()),
+            exam: Exam::new(config.exam, pipeline.operating_point(), patient_done),
             pipeline,
             slot: slot.clone(),
             board: board.clone(),
@@ -139,50 +147,54 @@ impl Running {
     }
 
     /// Waits until a part of the daemon ends that should not, and names it.
-    pub async fn broken(&mut self) -> &'static str {
-        tokio::select! {
-            _ = &mut self.pixels_ended => "the pixel thread ended",
-            _ = &mut self.keeper => "the keeper of the results ended",
-            _ = &mut self.link => "the link to the broker ended",
-            () = thread_end(&self.camera) => "the camera thread ended",
+    pub async fn broken(&self) -> &'static str {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let parts = [
+                ("the pixel thread", self.pixels.is_finished()),
+                ("the camera thread", self.camera.is_finished()),
+                ("the keeper of the results", self.keeper.is_finished()),
+                ("the link to the broker", self.link.is_finished()),
+            ];
+            if let Some((name, _)) = parts.into_iter().find(|(_, finished)| *finished) {
+                return name;
+            }
         }
     }
 
     /// Stops in the order of the data: the exam in hand ends or times out, its result is written and sent.
-    pub async fn finish(self, farewell: Farewell) {
+    ///
+    /// Takes at most 5 seconds; what hangs longer is left behind and logged. Says whether a patient is in view who
+    /// has a result already.
+    pub async fn finish(self) -> bool {
         self.drain.request();
-        if tokio::time::timeout(EXAM_PATIENCE, self.pixels_ended).await.is_err() {
+        if timeout(EXAM_PATIENCE, self.pixels_ended).await.is_err() {
             tracing::warn!("the exam in hand did not end in time and is given up");
         }
         self.slot.close();
         self.camera_stop.request();
-        let threads =
-            tokio::task::spawn_blocking(move || [("pixels", self.pixels.join()), ("camera", self.camera.join())]);
-        match threads.await {
-            Ok(ends) => ends.into_iter().filter(|(_, end)| end.is_err()).for_each(|(name, _)| {
-                tracing::error!("the {name} thread had panicked");
-            }),
-            Err(error) => tracing::error!("the threads could not be joined: {error}"),
-        }
-        // The pixel thread is gone and with it the only sender: the keeper writes what is left and ends.
-        if tokio::time::timeout(BROKER_PATIENCE, self.keeper).await.is_err() {
+        // The pixel thread is the only sender: when it is gone, the keeper writes what is left and ends.
+        if timeout(DISK_PATIENCE, self.keeper).await.is_err() {
             tracing::error!("a finished result could not be written to disk before the end");
         }
-        let _ = self.close.send(Some(farewell));
-        let _ = self.link.await;
+        let _ = self.close.send(true);
+        if timeout(BROKER_PATIENCE + GRACE, self.link).await.is_err() {
+            tracing::error!("the link to the broker did not end in time");
+        }
+        let threads =
+            tokio::task::spawn_blocking(move || [("pixel", self.pixels.join()), ("camera", self.camera.join())]);
+        match timeout(GRACE, threads).await {
+            Ok(Ok(ends)) => {
+                for (name, _) in ends.into_iter().filter(|(_, end)| end.is_err()) {
+                    tracing::error!("the {name} thread had panicked");
+                }
+            }
+            _ => tracing::error!("a thread did not end in time"),
+        }
         let counts = self.board.counts();
-        tracing::info!(
-            captured = counts.captured,
-            analysed = counts.analysed,
-            dropped = self.slot.dropped(),
-            "stopped"
-        );
-    }
-}
-
-async fn thread_end(thread: &JoinHandle<()>) {
-    while !thread.is_finished() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let dropped = self.slot.dropped();
+        tracing::info!(captured = counts.captured, analysed = counts.analysed, dropped, "stopped");
+        self.board.watch().borrow().exam.phase == Phase::Result
     }
 }
 
@@ -206,10 +218,16 @@ impl PixelThread {
                 Taken::Frame(frame) => {
                     let analysis = self.pipeline.analyse(&frame);
                     self.slot.give_back(frame);
-                    self.board.analysed(&analysis.times, analysis.times.inference > Duration::ZERO);
+                    self.board.analysed(&analysis.times, analysis.outcome.is_ok());
                     match &analysis.failure {
-                        Some(error) => self.board.engine(EngineStatus::Failing, &error.to_string()),
-                        None if analysis.outcome.is_ok() => self.board.engine(EngineStatus::Ready, ""),
+                        Some(error) => {
+                            if self.board.engine(EngineStatus::Failing, &error.to_string()) {
+                                tracing::error!("engine: {error}");
+                            }
+                        }
+                        None if analysis.outcome.is_ok() => {
+                            self.board.engine(EngineStatus::Ready, "");
+                        }
                         None => {}
                     }
                     self.exam.observe(analysis.outcome, Instant::now())

@@ -73,7 +73,7 @@ impl Evaluate {
         };
         let mut pictures = dataset::read(&self.data)?;
         pictures.retain(|one| self.fold.is_none_or(|fold| fold_of(one) == fold));
-        ensure!(!pictures.is_empty(), "fold {:?} has no pictures; folds.csv numbers them from 0", self.fold);
+        ensure!(!pictures.is_empty(), "this fold has no pictures; folds.csv numbers them from 0");
 
         let judged = judge(&bundle, engine.as_mut(), &pictures)?;
         let threshold = f64::from(point.threshold);

@@ -204,6 +204,10 @@ impl Manifest {
     /// The first thing that is wrong with the manifest itself, in words.
     pub(crate) fn fault(&self) -> Option<String> {
         let input = &self.input;
+        // Both appear in every result.
+        if self.name.len() > 64 || self.version.len() > 64 {
+            return Some("name and version: expected at most 64 bytes each".into());
+        }
         if !(8..=4096).contains(&input.width) || !(8..=4096).contains(&input.height) {
             return Some(format!("input: {}×{} pixels; expected 8 to 4096 each way", input.width, input.height));
         }
@@ -227,15 +231,18 @@ impl Manifest {
                 (_, Some(point)) if !point.is_valid() => {
                     return Some(format!(
                         "models: operating_point of {}: expected 0 < indeterminate[0] ≤ threshold ≤ indeterminate[1] < 1 \
-                         and temperature > 0",
+                         and temperature from 0.01 to 100",
                         model.precision
                     ));
                 }
                 _ => {}
             }
         }
-        if self.selftest.iter().any(|test| !(test.expected.is_finite() && test.tolerance >= 0.0)) {
-            return Some("selftest: expected finite answers and tolerances of 0 or more".into());
+        if self.selftest.iter().any(|test| !(test.expected.is_finite() && (0.0..=1.0).contains(&test.tolerance))) {
+            return Some("selftest: expected finite answers and tolerances from 0 to 1".into());
+        }
+        if self.task == Task::Classify && self.selftest.is_empty() {
+            return Some("selftest: a classifier needs at least one picture".into());
         }
         None
     }

@@ -15,7 +15,7 @@ pub struct OperatingPoint {
     pub threshold: f32,
     /// The band around the threshold in which the answer is "confirm with a blood test".
     pub indeterminate: [f32; 2],
-    /// Divides the logit; 1 leaves it as it is.
+    /// Divides the logit, 0.01 to 100; 1 leaves it as it is.
     pub temperature: f32,
 }
 
@@ -77,8 +77,7 @@ impl OperatingPoint {
             && low <= self.threshold
             && self.threshold <= high
             && high < 1.0
-            && self.temperature.is_finite()
-            && self.temperature > 0.0
+            && (0.01..=100.0).contains(&self.temperature)
     }
 }
 

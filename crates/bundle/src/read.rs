@@ -15,12 +15,12 @@ const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 #[non_exhaustive]
 pub enum BundleError {
     /// There is no such folder, or it holds no manifest.
-    #[error("{bundle}: no model bundle here ({MANIFEST}: {source})")]
+    #[error("{bundle}: no model bundle here ({MANIFEST}: {cause})")]
     Missing {
         /// The folder.
         bundle: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The manifest is not what docs/reference/bundle.md describes.
     #[error("{bundle}/{MANIFEST}: {fault}")]
@@ -31,14 +31,14 @@ pub enum BundleError {
         fault: String,
     },
     /// A file that the manifest names cannot be read.
-    #[error("{bundle}: {file} is missing from the bundle or cannot be read ({source}); install the bundle again")]
+    #[error("{bundle}: {file} is missing from the bundle or cannot be read ({cause}); install the bundle again")]
     File {
         /// The folder.
         bundle: PathBuf,
         /// Path in the bundle.
         file: String,
         /// What the operating system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file was changed or damaged.
     #[error(
@@ -91,7 +91,7 @@ impl Bundle {
         let bundle = folder.to_owned();
         let fault = |fault: String| BundleError::Manifest { bundle: bundle.clone(), fault };
         let path = folder.join(MANIFEST);
-        let missing = |source| BundleError::Missing { bundle: bundle.clone(), source };
+        let missing = |cause| BundleError::Missing { bundle: bundle.clone(), cause };
         let length = path.metadata().map_err(missing)?.len();
         if length > MAX_MANIFEST_BYTES {
             return Err(fault(format!("{length} bytes are too many for a manifest")));
@@ -112,10 +112,10 @@ impl Bundle {
             if file.is_empty() || !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
                 return Err(fault(format!("{file:?} is not a path inside the bundle")));
             }
-            let found = Sha256::of_file(&folder.join(file)).map_err(|source| BundleError::File {
+            let found = Sha256::of_file(&folder.join(file)).map_err(|cause| BundleError::File {
                 bundle: bundle.clone(),
                 file: file.to_owned(),
-                source,
+                cause,
             })?;
             if found != *expected {
                 let (file, expected) = (file.to_owned(), expected.clone());
@@ -153,6 +153,21 @@ impl Bundle {
             wanted: precision,
             available: models.iter().map(|model| model.precision.to_string()).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// The content of a network file, as its hash promises it also at this moment.
+    pub fn read_model(&self, model: &ModelFile) -> Result<Vec<u8>, BundleError> {
+        let (bundle, file) = (self.folder.clone(), model.path.clone());
+        let bytes = match std::fs::read(self.path_of(&model.path)) {
+            Ok(bytes) => bytes,
+            Err(cause) => return Err(BundleError::File { bundle, file, cause }),
+        };
+        let found = Sha256::of(&bytes);
+        if found == model.sha256 {
+            Ok(bytes)
+        } else {
+            Err(BundleError::Hash { bundle, file, found, expected: model.sha256.clone() })
+        }
     }
 
     /// Refuses a bundle that does something else than `task`.

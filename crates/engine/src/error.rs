@@ -52,9 +52,9 @@ pub enum EngineError {
     /// The engine failed while running.
     #[error("inference failed: {0}")]
     Failed(String),
-    /// The network gave NaN or infinity.
+    /// The network gave NaN, infinity, or a probability that is none.
     #[error("the network gave {0}, which is not a number to judge by")]
-    NotFinite(f32),
+    NoNumber(f32),
     /// The network runs, and gives other answers than it should.
     #[error(
         "self-test failed on {picture}: got {found}, expected {expected} ± {tolerance}; do not use this model here"

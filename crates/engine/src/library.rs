@@ -52,19 +52,24 @@ fn usual_places() -> Vec<PathBuf> {
 /// ONNX Runtime as this process opened it.
 #[derive(Clone)]
 pub(crate) struct Opened {
+    path: PathBuf,
     pub(crate) environment: Environment,
     pub(crate) version: String,
 }
 
-/// Opens the library once in the life of the process; what is asked for later is ignored, as the process cannot hold
-/// two of them.
+/// Opens the library once in the life of the process, which cannot hold two of them: another one is refused later.
 pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
     static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
     let mut opened = OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(opened) = &*opened {
-        return Ok(opened.clone());
-    }
     let library = find_library(asked_for)?;
+    if let Some(opened) = &*opened {
+        return if opened.path == library {
+            Ok(opened.clone())
+        } else {
+            let cause = format!("{} is in use, and another one needs a restart", opened.path.display());
+            Err(EngineError::LibraryUnusable { library, cause })
+        };
+    }
     let unusable = |cause: String| EngineError::LibraryUnusable { library: library.clone(), cause };
     let version = version_of(&library).map_err(unusable)?;
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).unwrap_or(0);
@@ -77,14 +82,18 @@ pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
         .with_telemetry(false)
         .build()
         .map_err(|error| unusable(one_line(&error.to_string())))?;
-    Ok(opened.insert(Opened { environment, version }).clone())
+    Ok(opened.insert(Opened { path: library, environment, version }).clone())
 }
 
 fn version_of(library: &Path) -> Result<String, String> {
     // SAFETY: loading runs the library's initialisers. The path was named by the administrator of this machine, or
     // is one that only the administrator can write to, as with any other shared library.
     #[allow(unsafe_code)]
-    let opened = unsafe { libloading::Library::new(library) }.map_err(|error| one_line(&error.to_string()))?;
+    let opened = unsafe { libloading::Library::new(library) }.map_err(|error| {
+        // The loader's own words are in the source of the error.
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        one_line(&cause)
+    })?;
     // SAFETY: `OrtGetApiBase` has had this signature in every release of ONNX Runtime; the string that it leads to
     // is a constant of the library, and is copied before `opened` is dropped.
     #[allow(unsafe_code)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Bundle, Precision};
+use anemia_bundle::{Bundle, OutputKind, Precision, Task};
 use ort::AsPointer;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session};
@@ -13,11 +13,11 @@ use crate::{Engine, EngineError, EngineOptions};
 
 /// A network in ONNX Runtime, with an input and an output that stay where they are.
 pub(crate) struct OnnxRuntime {
-    // The binding refers to the session and the tensors: it is dropped first.
     binding: IoBinding,
     session: Session,
     input: Tensor<f32>,
     output: Tensor<f32>,
+    is_probability: bool,
     name: String,
     precision: Precision,
 }
@@ -25,14 +25,24 @@ pub(crate) struct OnnxRuntime {
 impl OnnxRuntime {
     pub(crate) fn load(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> Result<Self, EngineError> {
         let manifest = bundle.manifest();
-        let path = bundle.path_of(&bundle.model(precision)?.path);
+        let model = bundle.model(precision)?;
+        let path = bundle.path_of(&model.path);
         let opened = library::open(options.library.as_deref())?;
         let failed = |cause: String| EngineError::Model { model: path.clone(), cause: one_line(&cause) };
 
-        let session = session(&opened.environment, &path, options.threads).map_err(failed)?;
+        // From memory, not by path: what runs is what was hashed, and nothing outside the file can be pulled in.
+        let network = bundle.read_model(model)?;
+        let session = session(&opened.environment, &network, options.threads).map_err(failed)?;
+        drop(network);
         let size = [1, 3, i64::from(manifest.input.height), i64::from(manifest.input.width)];
         expect_shape(&path, "input", session.inputs(), &manifest.input.name, Some(&size))?;
         let output_shape = expect_shape(&path, "output", session.outputs(), &manifest.output.name, None)?;
+        let is_classifier = manifest.task == Task::Classify;
+        if is_classifier && output_shape.iter().product::<i64>() != 1 {
+            let (found, expected) = (format!("of shape {output_shape:?}"), "a single number".into());
+            return Err(EngineError::Shape { model: path, part: "output", found, expected });
+        }
+        let is_probability = is_classifier && manifest.output.kind == OutputKind::Probability;
 
         let allocator = session.allocator();
         let tensors = Tensor::<f32>::new(allocator, size).and_then(|mut input| {
@@ -46,11 +56,11 @@ impl OnnxRuntime {
         });
         let (input, output, binding) = tensors.map_err(|error| failed(error.to_string()))?;
         let name = format!("onnxruntime {}", opened.version);
-        Ok(Self { binding, session, input, output, name, precision })
+        Ok(Self { binding, session, input, output, is_probability, name, precision })
     }
 }
 
-fn session(environment: &ort::environment::Environment, path: &Path, threads: usize) -> Result<Session, String> {
+fn session(environment: &ort::environment::Environment, network: &[u8], threads: usize) -> Result<Session, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     Session::builder(environment)
         .map_err(|error| text(&error))?
@@ -58,7 +68,7 @@ fn session(environment: &ort::environment::Environment, path: &Path, threads: us
         .map_err(|error| text(&error))?
         .with_intra_threads(threads)
         .map_err(|error| text(&error))?
-        .commit_from_file(path)
+        .commit_from_memory(network)
         .map_err(|error| text(&error))
 }
 
@@ -106,8 +116,9 @@ impl Engine for OnnxRuntime {
         let result = unsafe { ort::Error::result_from_status(status) };
         result.map_err(|error| EngineError::Failed(one_line(&error.to_string())))?;
         let values = self.output.extract_tensor().1;
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(EngineError::NotFinite(*value)),
+        let refused = |value: &&f32| !(value.is_finite() && (!self.is_probability || (0.0..=1.0).contains(*value)));
+        match values.iter().find(refused) {
+            Some(value) => Err(EngineError::NoNumber(*value)),
             None => Ok(values),
         }
     }

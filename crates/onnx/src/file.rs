@@ -12,12 +12,12 @@ use crate::proto::ModelProto;
 #[non_exhaustive]
 pub enum OnnxError {
     /// The file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The bytes are not a model.
     #[error("not an ONNX model: {0}")]
@@ -26,7 +26,7 @@ pub enum OnnxError {
 
 /// Reads a model.
 pub fn read(path: &Path) -> Result<ModelProto, OnnxError> {
-    let bytes = std::fs::read(path).map_err(|source| OnnxError::Io { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(|cause| OnnxError::Io { path: path.to_owned(), cause })?;
     decode(bytes)
 }
 
@@ -44,7 +44,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<ModelProto, OnnxError> {
 /// Writes a model aside and renames it, so that a reader never sees half a file.
 pub fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxError> {
     let aside = path.with_extension("onnx.partial");
-    let failed = |source| OnnxError::Io { path: path.to_owned(), source };
+    let failed = |cause| OnnxError::Io { path: path.to_owned(), cause };
     std::fs::write(&aside, model.encode_to_vec()).map_err(failed)?;
     std::fs::rename(&aside, path).map_err(failed)
 }

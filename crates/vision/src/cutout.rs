@@ -5,6 +5,8 @@
 //! rounded to 8 bits after each pass. Integers make the result the same on every machine, and a cut-out that was
 //! saved as PNG is exactly what the network saw.
 
+use std::ops::Range;
+
 use crate::{Frame, Roi};
 
 /// What a network expects: size in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
@@ -46,7 +48,7 @@ impl InputSpec {
 
 /// Makes cut-outs, and keeps the memory that this takes.
 ///
-/// Nothing is allocated once a picture of the same or a larger ROI was cut.
+/// Nothing is allocated once a frame of the same size or a larger one was cut.
 #[derive(Debug, Default)]
 pub struct CutOut {
     width: usize,
@@ -54,7 +56,7 @@ pub struct CutOut {
     pixels: Vec<u8>,
     horizontal: Filter,
     vertical: Filter,
-    masked_row: Vec<u8>,
+    masked_row: Vec<[i32; 4]>,
     narrow: Vec<u8>,
     sums: Vec<i32>,
 }
@@ -72,20 +74,24 @@ impl CutOut {
         assert!(!roi.is_empty() && width > 0 && height > 0, "a cut-out needs a ROI and a size");
         assert!(roi.x() + roi.width() <= frame.width() && roi.y() + roi.height() <= frame.height());
         (self.width, self.height) = (width, height);
-        self.horizontal.prepare(roi.width(), width);
-        self.vertical.prepare(roi.height(), height);
+        // Room for the largest ROI of such a frame, so that a larger one than the last does not allocate.
+        grow(&mut self.narrow, frame.height() * width * 3);
+        grow(&mut self.masked_row, frame.width());
+        self.horizontal.prepare(roi.width(), width, frame.width());
+        self.vertical.prepare(roi.height(), height, frame.height());
         self.narrow.resize(roi.height() * width * 3, 0);
-        self.masked_row.resize(roi.width() * 3, 0);
+        self.masked_row.resize(roi.width(), [0; 4]);
         for row in 0..roi.height() {
             let from = ((roi.y() + row) * frame.width() + roi.x()) * 3;
             let source = frame.rgb()[from..].chunks_exact(3);
-            for ((out, source), &inside) in self.masked_row.chunks_exact_mut(3).zip(source).zip(roi.row(row)) {
-                // `inside` is 0 or 255: a plain AND is the composite over black.
-                for channel in 0..3 {
-                    out[channel] = source[channel] & inside;
-                }
+            for ((out, source), &inside) in self.masked_row.iter_mut().zip(source).zip(roi.row(row)) {
+                // `inside` is 0 or 255: a plain AND is the composite over black. Four wide, for the vector unit.
+                *out = [source[0] & inside, source[1] & inside, source[2] & inside, 0].map(i32::from);
             }
-            self.horizontal.across(&self.masked_row, &mut self.narrow[row * width * 3..][..width * 3]);
+            let mask = roi.row(row);
+            let first = mask.iter().position(|&inside| inside != 0).unwrap_or(roi.width());
+            let end = mask.iter().rposition(|&inside| inside != 0).map_or(first, |last| last + 1);
+            self.horizontal.across(&self.masked_row, first..end, &mut self.narrow[row * width * 3..][..width * 3]);
         }
         self.pixels.resize(width * height * 3, 0);
         self.sums.resize(width * 3, 0);
@@ -124,14 +130,16 @@ struct Filter {
 }
 
 impl Filter {
-    fn prepare(&mut self, from: usize, to: usize) {
+    /// Computes the weights from `from` to `to` pixels, with room for `longest` source pixels.
+    fn prepare(&mut self, from: usize, to: usize, longest: usize) {
+        grow(&mut self.weights, to * taps(longest.max(from), to));
         if (self.from, self.to) == (from, to) {
             return;
         }
         (self.from, self.to) = (from, to);
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
-        self.taps = support.ceil() as usize * 2 + 1;
+        self.taps = taps(from, to);
         self.first.clear();
         self.count.clear();
         self.weights.clear();
@@ -155,14 +163,18 @@ impl Filter {
         (self.first[position], &self.weights[position * self.taps..][..self.count[position]])
     }
 
-    /// Resizes one row of RGB pixels.
-    fn across(&self, source: &[u8], out: &mut [u8]) {
+    /// Resizes one row of pixels, all of which are black outside `tissue`.
+    fn across(&self, source: &[[i32; 4]], tissue: Range<usize>, out: &mut [u8]) {
         for (position, out) in out.chunks_exact_mut(3).enumerate() {
             let (first, weights) = self.weights(position);
-            let mut sum = [HALF; 3];
-            for (pixel, &weight) in source[first * 3..].chunks_exact(3).zip(weights) {
-                for channel in 0..3 {
-                    sum[channel] += i32::from(pixel[channel]) * weight;
+            if first >= tissue.end || first + weights.len() <= tissue.start {
+                out.fill(0);
+                continue;
+            }
+            let mut sum = [HALF; 4];
+            for (pixel, &weight) in source[first..].iter().zip(weights) {
+                for channel in 0..4 {
+                    sum[channel] += pixel[channel] * weight;
                 }
             }
             for channel in 0..3 {
@@ -186,6 +198,15 @@ impl Filter {
             }
         }
     }
+}
+
+/// Weights of one output position: twice the support of the filter, rounded up, and the middle.
+fn taps(from: usize, to: usize) -> usize {
+    (from as f64 / to as f64).max(1.0).ceil() as usize * 2 + 1
+}
+
+fn grow<T>(memory: &mut Vec<T>, length: usize) {
+    memory.reserve(length.saturating_sub(memory.len()));
 }
 
 fn to_byte(sum: i32) -> u8 {

@@ -8,22 +8,22 @@ use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageForma
 
 use crate::Frame;
 
-/// The most pixels that a picture may have: 64 Mpx, more than any phone camera that we know of.
-///
-/// Memory is taken only after the header was checked against this.
+/// The most pixels that a picture may have: 64 Mpx. Memory is taken only after the header was checked against this.
 pub const MAX_PIXELS: u64 = 64 << 20;
+/// The longest file that is read: four bytes for each of these pixels.
+const MAX_BYTES: u64 = MAX_PIXELS * 4;
 
 /// Why a picture cannot be used. The text is one line and says what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PictureError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file holds no bytes.
     #[error("the file is empty; expected a PNG or JPEG picture")]
@@ -52,7 +52,13 @@ pub enum PictureError {
 
 /// Reads a PNG or JPEG file as an upright frame. See [`decode_picture`].
 pub fn read_picture(path: &Path, frame: &mut Frame) -> Result<(), PictureError> {
-    let bytes = std::fs::read(path).map_err(|source| PictureError::Read { path: path.to_owned(), source })?;
+    let unreadable = |cause| PictureError::Read { path: path.to_owned(), cause };
+    let found = path.metadata().map_err(unreadable)?;
+    // A pipe would block for ever, and a device never ends.
+    if !found.is_file() || found.len() > MAX_BYTES {
+        return Err(unreadable(std::io::Error::other("it is no regular file, or too long for a picture")));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
     decode_picture(&bytes, frame)
 }
 
@@ -68,6 +74,9 @@ pub fn decode_picture(bytes: &[u8], frame: &mut Frame) -> Result<(), PictureErro
     if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg) {
         return Err(PictureError::Format);
     }
+    if format == ImageFormat::Jpeg {
+        check_jpeg(bytes)?;
+    }
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_PIXELS * 8 + (64 << 20));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -78,7 +87,6 @@ pub fn decode_picture(bytes: &[u8], frame: &mut Frame) -> Result<(), PictureErro
         return Err(PictureError::TooLarge { width, height });
     }
     match decoder.original_color_type() {
-        ExtendedColorType::Cmyk8 => return Err(PictureError::Cmyk),
         ExtendedColorType::L1
         | ExtendedColorType::L2
         | ExtendedColorType::L4
@@ -102,6 +110,34 @@ pub fn decode_picture(bytes: &[u8], frame: &mut Frame) -> Result<(), PictureErro
         frame.set_rgb(width, height, picture.into_rgb8().as_raw());
     }
     Ok(())
+}
+
+/// Refuses what the decoder would silently repair: ink colours, which it converts without their profile, and a scan
+/// that stops early, which it fills with grey.
+fn check_jpeg(bytes: &[u8]) -> Result<(), PictureError> {
+    let cut_short = || PictureError::Damaged("the file stops early".into());
+    let mut at = 2;
+    loop {
+        // Markers (ITU-T T.81, B.1.1): 0xFF, any number of times, the code, and for these a length.
+        while bytes.get(at) == Some(&0xFF) && bytes.get(at + 1) == Some(&0xFF) {
+            at += 1;
+        }
+        let (&[0xFF, code, high, low], rest) =
+            bytes.get(at..).and_then(<[u8]>::split_first_chunk).ok_or_else(cut_short)?
+        else {
+            return Err(PictureError::Damaged("the segments of the file do not follow each other".into()));
+        };
+        match code {
+            // Frame headers, except the three codes in this range that are none: byte 7 counts the components.
+            0xC0..=0xCF if !matches!(code, 0xC4 | 0xC8 | 0xCC) && rest.get(5) == Some(&4) => {
+                return Err(PictureError::Cmyk);
+            }
+            // The scan: from here on, an end marker must come. In scan data, 0xFF is never followed by 0xD9.
+            0xDA if rest.windows(2).any(|pair| pair == [0xFF, 0xD9]) => return Ok(()),
+            0xDA => return Err(cut_short()),
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2),
+        }
+    }
 }
 
 fn damaged(error: ImageError) -> PictureError {

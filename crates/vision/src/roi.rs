@@ -71,6 +71,16 @@ impl Roi {
             && self.mask[(y - self.y) * self.width + x - self.x] != 0
     }
 
+    /// The mask of the whole frame of `width` × `height` pixels, 255 inside and 0 outside.
+    pub fn to_mask(&self, width: usize, height: usize) -> Vec<u8> {
+        (0..width * height).map(|at| if self.contains(at % width, at / width) { 255 } else { 0 }).collect()
+    }
+
+    /// Makes room for a ROI that covers a whole frame of `pixels`, so that no later one has to.
+    pub fn reserve(&mut self, pixels: usize) {
+        self.mask.reserve(pixels.saturating_sub(self.mask.len()));
+    }
+
     /// Makes the ROI empty. Memory is kept.
     pub fn clear(&mut self) {
         (self.x, self.y, self.width, self.height, self.area) = (0, 0, 0, 0, 0);

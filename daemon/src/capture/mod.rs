@@ -61,6 +61,7 @@ pub fn start(
         while !stop.is_requested() {
             let outcome = open(&camera).and_then(|mut camera| watch(camera.as_mut(), &slot, &board, &stop, &mut wait));
             match outcome {
+                Ok(()) if stop.is_requested() => {}
                 Ok(()) => {
                     board.camera(CameraStatus::Ended, "");
                     stop.wait();

@@ -25,11 +25,20 @@ pub(super) struct ReplayCamera {
 
 impl ReplayCamera {
     pub(super) fn open(settings: &config::Replay) -> Result<Self, CameraError> {
-        let mut found = Vec::new();
+        let (mut found, mut first_error) = (Vec::new(), None);
         for path in &settings.pictures {
             for picture in pictures::find(path) {
-                found.push(picture.map_err(|error| CameraError(error.to_string()))?);
+                match picture {
+                    Ok(picture) => found.push(picture),
+                    Err(error) => {
+                        tracing::warn!("camera: {error}; it is passed over");
+                        first_error.get_or_insert(error);
+                    }
+                }
             }
+        }
+        if let (true, Some(error)) = (found.is_empty(), first_error) {
+            return Err(CameraError(error.to_string()));
         }
         let pacer = Pacer::new(&settings.pace);
         let looping = settings.looping;
@@ -45,10 +54,13 @@ impl ReplayCamera {
     }
 
     /// Reads the next readable picture. One that cannot be read is named once and passed over.
-    fn turn_page(&mut self) -> Result<Grab, CameraError> {
+    fn turn_page(&mut self, stop: &Stop) -> Result<Grab, CameraError> {
         for _ in 0..=self.pictures.len() {
+            if stop.is_requested() {
+                return Ok(Grab::Ended);
+            }
             if self.at == self.pictures.len() {
-                if !self.looping {
+                if !self.looping && self.unreadable.len() < self.pictures.len() {
                     return Ok(Grab::Ended);
                 }
                 self.at = 0;
@@ -70,7 +82,7 @@ impl ReplayCamera {
 
 impl Camera for ReplayCamera {
     fn grab(&mut self, frame: &mut Frame, stop: &Stop) -> Result<Grab, CameraError> {
-        if self.step == 0 && self.turn_page()? == Grab::Ended {
+        if self.step == 0 && self.turn_page(stop)? == Grab::Ended {
             return Ok(Grab::Ended);
         }
         self.pacer.wait(stop);

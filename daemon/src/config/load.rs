@@ -82,9 +82,9 @@ impl std::error::Error for ConfigError {}
 /// Reads a configuration file. Relative paths in it count from the folder of the file.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
-    let length = path.metadata().map_err(unreadable)?.len();
-    if length > MAX_BYTES {
-        return Err(unreadable(std::io::Error::other(format!("{length} bytes are too many for a configuration"))));
+    let found = path.metadata().map_err(unreadable)?;
+    if !found.is_file() || found.len() > MAX_BYTES {
+        return Err(unreadable(std::io::Error::other("it is no regular file, or too long for a configuration")));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let absolute = std::path::absolute(path).map_err(unreadable)?;
@@ -101,7 +101,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     };
     let yaml: serde_yaml::Value = serde_yaml::from_str(text).map_err(whole)?;
     let json = serde_json::to_value(&yaml).map_err(|error| {
-        vec![Problem { position: None, key: String::new(), text: format!("keys must be text: {error}") }]
+        vec![Problem { position: Some((1, 1)), key: String::new(), text: format!("every key must be text ({error})") }]
     })?;
     let mut problems: Vec<Problem> = VALIDATOR.iter_errors(&json).flat_map(|error| explain(text, &error)).collect();
     if problems.is_empty() {
@@ -156,12 +156,13 @@ fn explain(text: &str, error: &ValidationError<'_>) -> Vec<Problem> {
         }
         _ => {
             let found = match error.instance().as_ref() {
-                Value::Object(_) | Value::Array(_) => "this".to_owned(),
-                Value::Null => "nothing".to_owned(),
-                other => other.to_string(),
+                Value::Object(map) => format!("found {} keys", map.len()),
+                Value::Array(list) => format!("found a list of {}", list.len()),
+                Value::Null => "found nothing".to_owned(),
+                other => format!("found {other}"),
             };
             let what = node.map(expected).unwrap_or_default();
-            vec![problem(&path, format!("{found} is not allowed; expected {what}"))]
+            vec![problem(&path, format!("{found}; expected {what}"))]
         }
     }
 }

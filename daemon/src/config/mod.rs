@@ -24,15 +24,16 @@ pub struct Config {
     /// Name of this kiosk. It is part of every MQTT topic and result, and must be unique at the broker.
     #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,64}$"))]
     pub device_id: String,
-    /// Folder for what must survive a power cut: the results that the broker has not confirmed yet.
+    /// Folder for what must survive a power cut: the results that the broker has not confirmed yet. A change needs a
+    /// restart, and does not move what is in the old folder.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
     /// Where pictures come from. Exactly one of the keys below.
     pub camera: Camera,
-    /// How the conjunctiva is found: `auto` by colour and shape, `alpha` from the transparency of the pictures (for
-    /// cut-outs), or a fixed box `X,Y,WIDTH,HEIGHT` in pixels.
+    /// How the conjunctiva is found: `auto` by colour and shape, or `alpha` from the transparency of the pictures, for
+    /// cut-outs. (A fixed box is only for `anemiad analyze`: in it, an empty chair looks like a patient.)
     #[serde(default)]
-    #[schemars(with = "String", regex(pattern = "^(auto|alpha|[0-9]+,[0-9]+,[1-9][0-9]*,[1-9][0-9]*)$"))]
+    #[schemars(with = "String", regex(pattern = "^(auto|alpha)$"))]
     pub roi: Roi,
     /// The network.
     pub model: Model,
@@ -56,9 +57,11 @@ pub struct Config {
 pub struct Camera {
     /// Pictures from disk, shown to the daemon one after the other as if patients came and went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Replay")]
     pub replay: Option<Replay>,
     /// Rendered eyes. They test the machine, never the medicine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PhantomCamera")]
     pub phantom: Option<PhantomCamera>,
 }
 
@@ -218,7 +221,7 @@ impl Default for Quality {
             max_exposure: 0.90,
             max_clipped: 0.30,
             max_glare: 0.20,
-            min_sharpness: 0.003,
+            min_sharpness: 0.006,
         }
     }
 }
@@ -326,6 +329,18 @@ impl Quality {
 }
 
 impl Mqtt {
+    /// The password: the first line of its file, or nothing without a file.
+    pub fn password(&self) -> Result<String, String> {
+        let Some(path) = &self.password_file else { return Ok(String::new()) };
+        let unusable = |cause: &dyn std::fmt::Display| format!("password file {}: {cause}", path.display());
+        let found = path.metadata().map_err(|error| unusable(&error))?;
+        if !found.is_file() || found.len() > 4096 {
+            return Err(unusable(&"it is no regular file, or too long for a password"));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
     /// The client id for a device.
     pub fn client_id(&self, device_id: &str) -> String {
         self.client_id.clone().unwrap_or_else(|| format!("anemiad-{device_id}"))
@@ -362,6 +377,14 @@ impl Config {
         if self.quality.min_exposure >= self.quality.max_exposure {
             let (low, high) = (self.quality.min_exposure, self.quality.max_exposure);
             found.push(("quality.min_exposure", format!("{low} is not below max_exposure ({high})")));
+        }
+        let rates =
+            [self.camera.replay.as_ref().map(|camera| camera.pace), self.camera.phantom.as_ref().map(|c| c.pace)];
+        for pace in rates.into_iter().flatten() {
+            if self.health.stale_frame_s < 2.0 / pace.rate_hz {
+                let text = format!("{} is less than two frames take at {} Hz", self.health.stale_frame_s, pace.rate_hz);
+                found.push(("health.stale_frame_s", text));
+            }
         }
         if self.mqtt.password_file.is_some() && self.mqtt.username.is_none() {
             found.push(("mqtt.password_file", "a password needs a username beside it".into()));

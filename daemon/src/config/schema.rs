@@ -55,7 +55,7 @@ pub(super) fn expected(node: &Value) -> String {
     if let Some(pattern) = node.get("pattern").and_then(Value::as_str) {
         return match pattern {
             "^[A-Za-z0-9_-]{1,64}$" => "1 to 64 letters, digits, _ or -".into(),
-            pattern if pattern.starts_with("^(auto|alpha|") => "auto, alpha or X,Y,WIDTH,HEIGHT in pixels".into(),
+            "^(auto|alpha)$" => "auto or alpha".into(),
             pattern => format!("text that matches {pattern}"),
         };
     }
@@ -68,6 +68,7 @@ pub(super) fn expected(node: &Value) -> String {
         Some("number") => "a number",
         Some("boolean") => "true or false",
         Some("string") => "text",
+        Some("array") if node.get("minItems").is_some() => "a list with at least one entry",
         Some("array") => "a list",
         Some("object") if node.get("maxProperties").is_some() => {
             return format!("exactly one of the keys {}", keys(node).join(", "));

@@ -10,6 +10,6 @@ mod outbox;
 mod topics;
 
 pub use keeper::keep;
-pub use link::{Farewell, Link};
+pub use link::Link;
 pub use outbox::{Outbox, OutboxError};
 pub use topics::Topics;

@@ -1,7 +1,7 @@
 //! Results that the broker has not confirmed yet, on disk.
 
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use uuid::Uuid;
@@ -15,7 +15,8 @@ const CACHE_BYTES: usize = 1 << 20;
 /// The results that wait for the broker. Every change is synced to the disk before a method returns.
 #[derive(Debug)]
 pub struct Outbox {
-    database: Database,
+    /// Empty after an error: redb takes no more work then, and the next call opens the file again.
+    database: Mutex<Option<Database>>,
     path: PathBuf,
 }
 
@@ -33,21 +34,18 @@ impl Outbox {
     /// Opens the outbox in `folder`, and makes both if they are not there.
     pub fn open(folder: &Path) -> Result<Self, OutboxError> {
         let path = folder.join(FILE);
-        let failed = |cause: String| OutboxError { path: path.clone(), cause };
-        std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => failed("another anemiad is using it".into()),
-            other => failed(other.to_string()),
-        })?;
-        let outbox = Self { database, path };
+        std::fs::create_dir_all(folder)
+            .map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
+        let outbox = Self { database: Mutex::new(None), path };
         // The table is made now, so that reading never has to care whether it is there.
         outbox.change(|_| Ok(()))?;
         Ok(outbox)
     }
 
-    /// Whether this is the outbox of `folder`.
+    /// Whether this is the outbox of `folder`, however its path is written.
     pub fn is_in(&self, folder: &Path) -> bool {
-        self.path.parent() == Some(folder)
+        let own = self.path.parent().and_then(|parent| parent.canonicalize().ok());
+        own.is_some() && own == folder.canonicalize().ok()
     }
 
     /// Adds a result.
@@ -60,25 +58,22 @@ impl Outbox {
         self.change(|table| table.remove(id.as_u128()).map(drop))
     }
 
-    /// At most `count` results after the one with the id `after`, oldest first.
-    pub fn next(&self, after: Option<Uuid>, count: usize) -> Result<Vec<(Uuid, Vec<u8>)>, OutboxError> {
-        let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(RESULTS)?;
-            let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_u128()));
+    /// The first `count` results, oldest first.
+    pub fn first(&self, count: usize) -> Result<Vec<(Uuid, Vec<u8>)>, OutboxError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(RESULTS)?;
             let mut found = Vec::new();
-            for entry in table.range((start, Bound::Unbounded))?.take(count) {
+            for entry in table.range::<u128>(..)?.take(count) {
                 let (id, payload) = entry?;
                 found.push((Uuid::from_u128(id.value()), payload.value().to_vec()));
             }
             Ok(found)
-        };
-        read().map_err(|error| self.failed(&error))
+        })
     }
 
     /// How many results wait.
     pub fn len(&self) -> Result<u64, OutboxError> {
-        let count = || -> Result<u64, redb::Error> { Ok(self.database.begin_read()?.open_table(RESULTS)?.len()?) };
-        count().map_err(|error| self.failed(&error))
+        self.with(|database| Ok(database.begin_read()?.open_table(RESULTS)?.len()?))
     }
 
     /// Whether nothing waits.
@@ -90,17 +85,37 @@ impl Outbox {
         &self,
         edit: impl FnOnce(&mut redb::Table<'_, u128, &'static [u8]>) -> Result<(), redb::StorageError>,
     ) -> Result<(), OutboxError> {
-        let write = || -> Result<(), redb::Error> {
+        self.with(|database| {
             // A transaction is durable by default: commit returns after the disk has it.
-            let transaction = self.database.begin_write()?;
+            let transaction = database.begin_write()?;
             edit(&mut transaction.open_table(RESULTS)?)?;
             Ok(transaction.commit()?)
-        };
-        write().map_err(|error| self.failed(&error))
+        })
     }
 
-    fn failed(&self, error: &redb::Error) -> OutboxError {
-        OutboxError { path: self.path.clone(), cause: error.to_string() }
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, OutboxError> {
+        let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempt = || -> Result<(Database, T), redb::Error> {
+            let database = match opened.take() {
+                Some(database) => database,
+                None => Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?,
+            };
+            let done = work(&database)?;
+            Ok((database, done))
+        };
+        let result = attempt();
+        match result {
+            Ok((database, done)) => {
+                *opened = Some(database);
+                Ok(done)
+            }
+            Err(redb::Error::DatabaseAlreadyOpen) => Err(self.failed("another anemiad is using it".into())),
+            Err(error) => Err(self.failed(error.to_string())),
+        }
+    }
+
+    fn failed(&self, cause: String) -> OutboxError {
+        OutboxError { path: self.path.clone(), cause: cause.split_whitespace().collect::<Vec<_>>().join(" ") }
     }
 }
 
@@ -122,10 +137,9 @@ mod tests {
 
         let outbox = Outbox::open(folder.path()).unwrap();
         assert_eq!(outbox.len().unwrap(), 4);
-        let first = outbox.next(None, 2).unwrap();
+        let first = outbox.first(2).unwrap();
         assert_eq!(first, [(ids[0], vec![0]), (ids[2], vec![2])]);
-        let rest = outbox.next(Some(ids[2]), 10).unwrap();
-        assert_eq!(rest, [(ids[3], vec![3]), (ids[4], vec![4])]);
+        assert_eq!(outbox.first(10).unwrap().last(), Some(&(ids[4], vec![4])));
     }
 
     #[test]

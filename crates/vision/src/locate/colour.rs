@@ -231,6 +231,7 @@ impl ColourLocator {
 impl Locator for ColourLocator {
     fn locate(&mut self, frame: &Frame, roi: &mut Roi) -> bool {
         roi.clear();
+        roi.reserve(frame.width() * frame.height());
         let cell = frame.width().max(frame.height()).div_ceil(GRID).max(1);
         if frame.width() < cell * 8 || frame.height() < cell * 8 {
             return false;

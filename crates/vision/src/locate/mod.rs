@@ -22,6 +22,7 @@ pub struct AlphaLocator;
 
 impl Locator for AlphaLocator {
     fn locate(&mut self, frame: &Frame, roi: &mut Roi) -> bool {
+        roi.reserve(frame.width() * frame.height());
         match frame.alpha() {
             Some(alpha) => {
                 roi.set_from(0, 0, frame.width(), frame.height(), |x, y| alpha[y * frame.width() + x] != 0);

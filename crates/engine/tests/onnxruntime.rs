@@ -1,0 +1,157 @@
+//! Real networks in the real ONNX Runtime: small ones made here, and the one that ships.
+
+use std::path::{Path, PathBuf};
+
+use anemia_bundle::{
+    Bundle, FORMAT_VERSION, Input, Manifest, ModelFile, Output, OutputKind, Precision, Sha256, Task, Training,
+    write_bundle,
+};
+use anemia_engine::{Engine, EngineError, EngineOptions, find_library, load, self_test};
+use anemia_onnx::proto::GraphProto;
+use anemia_onnx::{float_tensor, float_value, model, node};
+
+const SIDE: i64 = 8;
+
+/// A network on 1×3×8×8 inputs: `operator` on the mean of all values, times `factor` and plus `shift`.
+fn network(operator: &str, factor: f32, shift: f32) -> Vec<u8> {
+    let graph = GraphProto {
+        name: Some("test".into()),
+        node: vec![
+            node("ReduceMean", &["image"], &["mean"]),
+            node("Mul", &["mean", "factor"], &["scaled"]),
+            node("Add", &["scaled", "shift"], &["shifted"]),
+            node(operator, &["shifted"], &["value"]),
+            node("Reshape", &["value", "shape"], &["probability"]),
+        ],
+        initializer: vec![
+            float_tensor("factor", &[], &[factor]),
+            float_tensor("shift", &[], &[shift]),
+            anemia_onnx::proto::TensorProto {
+                name: Some("shape".into()),
+                dims: vec![2],
+                data_type: Some(anemia_onnx::proto::tensor_proto::DataType::Int64 as i32),
+                int64_data: vec![1, 1],
+                ..Default::default()
+            },
+        ],
+        input: vec![float_value("image", &[1, 3, SIDE, SIDE])],
+        output: vec![float_value("probability", &[1, 1])],
+        ..Default::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.onnx");
+    anemia_onnx::write(&model(graph), &path).unwrap();
+    assert!(anemia_onnx::read(&path).is_ok());
+    std::fs::read(&path).unwrap()
+}
+
+struct TestBundle {
+    _folder: tempfile::TempDir,
+    bundle: Bundle,
+}
+
+fn bundle(network: &[u8], edit: impl FnOnce(&mut Manifest)) -> TestBundle {
+    let mut manifest = Manifest {
+        format: FORMAT_VERSION,
+        name: "test".into(),
+        version: "0".into(),
+        task: Task::Locate,
+        input: Input { name: "image".into(), width: SIDE as u32, height: SIDE as u32, mean: [0.0; 3], std: [1.0; 3] },
+        output: Output { name: "probability".into(), kind: OutputKind::Probability },
+        models: vec![ModelFile {
+            precision: Precision::Fp32,
+            path: "fp32.onnx".into(),
+            sha256: Sha256::of(network),
+            operating_point: None,
+            metrics: Vec::new(),
+        }],
+        training: Training {
+            data: String::new(),
+            age_months: [6, 59],
+            anemic_below_g_per_dl: 11.0,
+            limits: String::new(),
+        },
+        selftest: Vec::new(),
+        files: Vec::new(),
+        tools: Vec::new(),
+    };
+    edit(&mut manifest);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bundle");
+    write_bundle(&path, &manifest, &[("fp32.onnx", network)]).unwrap();
+    TestBundle { bundle: Bundle::open(&path).unwrap(), _folder: folder }
+}
+
+fn error_of(outcome: Result<Box<dyn Engine>, EngineError>) -> String {
+    let message = outcome.err().expect("this network must be refused").to_string();
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[test]
+fn what_is_written_into_the_input_is_what_the_network_sees_each_time() {
+    let test = bundle(&network("Identity", 2.0, 1.0), |_| {});
+    let mut engine = load(&test.bundle, Precision::Fp32, &EngineOptions::default()).unwrap();
+    assert_eq!(engine.run().unwrap(), [1.0], "a fresh input is zero");
+    for value in [0.25, -3.0, 0.25] {
+        engine.input().fill(value);
+        assert_eq!(engine.run().unwrap(), [value * 2.0 + 1.0]);
+    }
+    assert!(engine.name().starts_with("onnxruntime 1."), "{}", engine.name());
+    assert_eq!((engine.precision(), engine.input().len()), (Precision::Fp32, 192));
+}
+
+#[test]
+fn a_network_that_gives_nan_gives_no_number() {
+    // The root of a negative number.
+    let test = bundle(&network("Sqrt", 1.0, -1.0), |_| {});
+    let mut engine = load(&test.bundle, Precision::Fp32, &EngineOptions::default()).unwrap();
+    assert!(matches!(engine.run(), Err(EngineError::NoNumber(_))));
+    engine.input().fill(5.0);
+    assert_eq!(engine.run().unwrap(), [2.0], "and it goes on when the input is good again");
+}
+
+#[test]
+fn a_network_that_does_not_fit_its_manifest_is_refused() {
+    let good = network("Identity", 1.0, 0.0);
+    let options = EngineOptions::default();
+    let size = bundle(&good, |manifest| manifest.input.width = 16);
+    let message = error_of(load(&size.bundle, Precision::Fp32, &options));
+    assert!(message.contains("input is Float32 of shape [1, 3, 8, 8]"), "{message}");
+    let name = bundle(&good, |manifest| manifest.output.name = "logit".into());
+    let message = error_of(load(&name.bundle, Precision::Fp32, &options));
+    assert!(message.contains("output is named probability"), "{message}");
+    let foreign = bundle(b"this is no network", |_| {});
+    let message = error_of(load(&foreign.bundle, Precision::Fp32, &options));
+    assert!(message.contains("fp32.onnx: cannot be loaded"), "{message}");
+    let precision = bundle(&good, |_| {});
+    let message = error_of(load(&precision.bundle, Precision::Int4, &options));
+    assert!(message.contains("has no int4 model; it has fp32"), "{message}");
+}
+
+#[test]
+fn a_missing_library_is_named_with_the_command_that_installs_it() {
+    let wanted = Path::new("/nowhere/libonnxruntime.so");
+    let message = find_library(Some(wanted)).unwrap_err().to_string();
+    assert!(message.contains("/nowhere/libonnxruntime.so") && message.contains("make deps"), "{message}");
+}
+
+#[test]
+fn the_shipped_model_passes_its_self_test_and_a_wrong_one_fails_it() {
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/pallor");
+    let mut bundle = Bundle::open(&shipped).unwrap();
+    let mut engine = load(&bundle, Precision::Fp32, &EngineOptions::default()).unwrap();
+    self_test(&bundle, engine.as_mut()).unwrap();
+
+    // The same network with other expectations, as if another network had been put in its place.
+    let mut manifest = bundle.manifest().clone();
+    manifest.selftest[1].expected += 0.5;
+    let files: Vec<(String, Vec<u8>)> =
+        manifest.all_files().map(|(path, _)| (path.to_owned(), std::fs::read(bundle.path_of(path)).unwrap())).collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+    let folder = tempfile::tempdir().unwrap();
+    write_bundle(&folder.path().join("wrong"), &manifest, &files).unwrap();
+    bundle = Bundle::open(&folder.path().join("wrong")).unwrap();
+    let message = self_test(&bundle, engine.as_mut()).unwrap_err().to_string();
+    assert!(message.contains("self-test failed on selftest/phantom-2.png"), "{message}");
+}

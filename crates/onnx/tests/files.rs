@@ -1,0 +1,57 @@
+//! Reading, writing and looking at ONNX files.
+
+use anemia_onnx::proto::GraphProto;
+use anemia_onnx::{decode, float_tensor, float_value, layers, model, node, read, write};
+use proptest::prelude::*;
+
+fn small() -> anemia_onnx::proto::ModelProto {
+    model(GraphProto {
+        node: vec![node("Relu", &["x"], &["a"]), node("Mul", &["a", "w"], &["y"])],
+        initializer: vec![float_tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0])],
+        input: vec![float_value("x", &[2, 2])],
+        output: vec![float_value("y", &[2, 2])],
+        ..Default::default()
+    })
+}
+
+#[test]
+fn a_model_survives_writing_and_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    write(&small(), &path).unwrap();
+    assert_eq!(read(&path).unwrap(), small());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn layers_are_the_nodes_with_weights() {
+    let found = layers(small().graph.as_ref().unwrap());
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].operator.as_str(), found[0].shape.as_slice()), ("Mul", &[2, 2][..]));
+    assert_eq!((found[0].format.as_str(), found[0].bytes), ("FLOAT", 16));
+}
+
+#[test]
+fn the_shipped_network_is_a_mobilenet_v2() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/pallor/fp32.onnx");
+    let network = read(path.as_ref()).unwrap();
+    let found = layers(network.graph.as_ref().unwrap());
+    assert_eq!(found.iter().filter(|layer| layer.operator == "Conv").count(), 52);
+    let bytes: u64 = found.iter().map(|layer| layer.bytes).sum();
+    assert!((8_700_000..8_900_000).contains(&bytes), "{bytes} bytes of weights");
+}
+
+#[test]
+fn what_is_not_a_model_is_refused() {
+    assert!(decode(Vec::new()).unwrap_err().to_string().contains("not an ONNX model"));
+    assert!(decode(b"plain text, nothing else".to_vec()).is_err());
+    let missing = read("/does/not/exist.onnx".as_ref()).unwrap_err().to_string();
+    assert!(missing.starts_with("/does/not/exist.onnx"), "{missing}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = decode(bytes);
+    }
+}

@@ -1,0 +1,87 @@
+//! The cut-out is what the classifier was trained on: it must not change by a single bit.
+
+use anemia_vision::{AlphaLocator, BoxLocator, CutOut, Frame, InputSpec, Locator, Roi, read_picture};
+use proptest::prelude::*;
+
+fn pattern(width: usize, height: usize) -> Frame {
+    let mut frame = Frame::new(width, height);
+    for (at, pixel) in frame.rgb_mut().chunks_exact_mut(3).enumerate() {
+        let (x, y) = (at % width, at / width);
+        pixel.copy_from_slice(&[(x * 37 + y * 11) as u8, (x * x + y * 7) as u8, ((x * 5) ^ (y * 13)) as u8]);
+    }
+    frame
+}
+
+fn whole(frame: &Frame) -> Roi {
+    let mut roi = Roi::default();
+    roi.set_from(0, 0, frame.width(), frame.height(), |_, _| true);
+    roi
+}
+
+#[test]
+fn the_resize_is_pillows_to_the_bit() {
+    let mut cutout = CutOut::new();
+    let mut expected = Frame::default();
+    // Smaller, larger, and each in one direction only; the same cut-out is used again and again, as on the kiosk.
+    for (width, height) in [(61, 37), (9, 7), (16, 90), (640, 11), (61, 37)] {
+        let frame = pattern(width, height);
+        let fixture = format!("{}/tests/fixtures/pillow-{width}x{height}.png", env!("CARGO_MANIFEST_DIR"));
+        read_picture(fixture.as_ref(), &mut expected).unwrap();
+        cutout.cut(&frame, &whole(&frame), 16, 24);
+        assert_eq!(cutout.pixels(), expected.rgb(), "{width}×{height}");
+    }
+}
+
+#[test]
+fn only_the_tissue_inside_its_box_is_seen() {
+    // A frame of noise in which only a 4×3 block is tissue, and one pixel of the block is not.
+    let mut frame = pattern(40, 30);
+    let mut rgba: Vec<u8> = frame.rgb().chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 0]).collect();
+    for (x, y) in (10..14).flat_map(|x| (20..23).map(move |y| (x, y))).filter(|&at| at != (11, 21)) {
+        rgba[(y * 40 + x) * 4 + 3] = 1;
+    }
+    frame.set_rgba(40, 30, &rgba);
+    let mut roi = Roi::default();
+    assert!(AlphaLocator.locate(&frame, &mut roi));
+    assert_eq!((roi.x(), roi.y(), roi.width(), roi.height(), roi.area()), (10, 20, 4, 3, 11));
+
+    let mut cutout = CutOut::new();
+    cutout.cut(&frame, &roi, 4, 3);
+    let seen = |x: usize, y: usize| &cutout.pixels()[(y * 4 + x) * 3..][..3];
+    assert_eq!(seen(0, 0), frame.pixel(10, 20));
+    assert_eq!(seen(3, 2), frame.pixel(13, 22));
+    assert_eq!(seen(1, 1), [0, 0, 0], "a pixel outside the mask is black");
+}
+
+#[test]
+fn the_input_holds_planes_of_normalised_values() {
+    let spec = InputSpec { width: 2, height: 1, mean: [0.5, 0.0, 0.5], std: [0.5, 1.0, 0.25] };
+    let mut input = vec![0.0; spec.len()];
+    spec.write(&[0, 255, 51, 255, 0, 255], &mut input);
+    for (value, expected) in input.iter().zip([-1.0, 1.0, 1.0, 0.0, -1.2, 2.0]) {
+        assert!((value - expected).abs() < 1e-6, "{input:?}");
+    }
+}
+
+#[test]
+fn a_box_is_clipped_to_the_frame() {
+    let frame = pattern(20, 10);
+    let mut roi = Roi::default();
+    assert!(BoxLocator { x: 15, y: 5, width: 100, height: 100 }.locate(&frame, &mut roi));
+    assert_eq!((roi.x(), roi.y(), roi.width(), roi.height()), (15, 5, 5, 5));
+    assert!(!BoxLocator { x: 20, y: 0, width: 5, height: 5 }.locate(&frame, &mut roi));
+    assert!(!BoxLocator { x: usize::MAX, y: usize::MAX, width: usize::MAX, height: 1 }.locate(&frame, &mut roi));
+    assert!(roi.is_empty());
+}
+
+proptest! {
+    /// Whatever the shape of the ROI: no panic, and a uniform tissue stays uniform.
+    #[test]
+    fn any_roi_can_be_cut(width in 1usize..90, height in 1usize..90, out in 1usize..40, value in any::<u8>()) {
+        let mut frame = Frame::new(width, height);
+        frame.rgb_mut().fill(value);
+        let mut cutout = CutOut::new();
+        cutout.cut(&frame, &whole(&frame), out, out);
+        prop_assert!(cutout.pixels().iter().all(|&byte| byte == value));
+    }
+}
