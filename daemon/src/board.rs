@@ -115,6 +115,13 @@ pub struct Counts {
     pub mean_inference: Duration,
 }
 
+/// The JSON Schema of the state, as docs/reference/state.schema.json holds it.
+pub fn state_schema() -> String {
+    let schema = schemars::schema_for!(State);
+    // A schema is plain JSON: turning it into text cannot fail.
+    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+}
+
 /// The board. Counting a frame takes no lock and allocates nothing.
 #[derive(Debug)]
 pub struct Board {

@@ -219,16 +219,13 @@ impl PixelThread {
                     let analysis = self.pipeline.analyse(&frame);
                     self.slot.give_back(frame);
                     self.board.analysed(&analysis.times, analysis.outcome.is_ok());
-                    match &analysis.failure {
-                        Some(error) => {
-                            if self.board.engine(EngineStatus::Failing, &error.to_string()) {
-                                tracing::error!("engine: {error}");
-                            }
+                    if let Some(error) = &analysis.failure {
+                        let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
+                        if is_news {
+                            tracing::error!("engine: {error}");
                         }
-                        None if analysis.outcome.is_ok() => {
-                            self.board.engine(EngineStatus::Ready, "");
-                        }
-                        None => {}
+                    } else if analysis.outcome.is_ok() {
+                        self.board.engine(EngineStatus::Ready, "");
                     }
                     self.exam.observe(analysis.outcome, Instant::now())
                 }

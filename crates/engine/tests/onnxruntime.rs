@@ -1,4 +1,6 @@
 //! Real networks in the real ONNX Runtime: small ones made here, and the one that ships.
+// A test whose stage cannot be set may panic.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 

@@ -7,8 +7,8 @@ const LIMITS: GateThresholds = GateThresholds {
     min_tissue_px: 1000,
     min_exposure: 0.1,
     max_exposure: 0.9,
-    max_clipped: 0.3,
-    max_glare: 0.2,
+    max_clipped: 0.6,
+    max_glare: 0.4,
     min_sharpness: 0.006,
 };
 

@@ -219,8 +219,8 @@ impl Default for Quality {
             min_tissue_px: 1000,
             min_exposure: 0.10,
             max_exposure: 0.90,
-            max_clipped: 0.30,
-            max_glare: 0.20,
+            max_clipped: 0.60,
+            max_glare: 0.40,
             min_sharpness: 0.006,
         }
     }

@@ -1,7 +1,7 @@
 //! From a finished exam to the broker.
 //!
-//! A result goes through three hands, and only one way: the [`keeper`] writes it into the [`Outbox`] (on disk, synced)
-//! before anybody sees it; the [`link`] sends what is in the outbox and takes it out when the broker has confirmed it.
+//! A result goes through three hands, and only one way: the keeper ([`keep`]) writes it into the [`Outbox`] (on disk, synced)
+//! before anybody sees it; the [`Link`] sends what is in the outbox and takes it out when the broker has confirmed it.
 //! If the program or the power dies anywhere between, the result is sent again after the start, with the same id.
 
 mod keeper;

@@ -204,11 +204,11 @@ fn soften(canvas: &mut Canvas) {
     }
     let mut before = canvas.pixels[..width].to_vec();
     for y in 0..height {
-        for x in 0..width {
+        for (x, above) in before.iter_mut().enumerate() {
             let here = canvas.pixels[y * width + x];
             let below = canvas.pixels[(y + 1).min(height - 1) * width + x];
-            canvas.pixels[y * width + x] = average(before[x], here, below);
-            before[x] = here;
+            canvas.pixels[y * width + x] = average(*above, here, below);
+            *above = here;
         }
     }
 }

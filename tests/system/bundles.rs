@@ -1,0 +1,177 @@
+//! Bundles that must not be used, and networks that fail in use.
+
+use std::fs;
+use std::path::Path;
+
+use anemia_bundle::{
+    Bundle, Input, MANIFEST, Manifest, ModelFile, OperatingPoint, Output, OutputKind, Precision, SelfTest, Sha256,
+    Task, Training, write_bundle,
+};
+use anemia_onnx::proto::{GraphProto, TensorProto, tensor_proto::DataType};
+use anemia_onnx::{float_tensor, float_value, model, node};
+use image::{ImageFormat, Rgb, RgbImage};
+use prost::Message;
+
+use crate::support::{Broker, Kiosk, Settings, Subscriber, anemiad, free_port, project, texts};
+
+/// √(mean of all values + shift), whose root is NaN for a picture that is dark enough.
+fn network(shift: f32) -> Vec<u8> {
+    let shape = TensorProto {
+        name: Some("shape".into()),
+        dims: vec![2],
+        data_type: Some(DataType::Int64 as i32),
+        int64_data: vec![1, 1],
+        ..Default::default()
+    };
+    let graph = GraphProto {
+        name: Some("root".into()),
+        node: vec![
+            node("ReduceMean", &["image"], &["mean"]),
+            node("Add", &["mean", "shift"], &["shifted"]),
+            node("Sqrt", &["shifted"], &["root"]),
+            node("Reshape", &["root", "shape"], &["probability"]),
+        ],
+        initializer: vec![float_tensor("shift", &[], &[shift]), shape],
+        input: vec![float_value("image", &[1, 3, 32, 32])],
+        output: vec![float_value("probability", &[1, 1])],
+        ..Default::default()
+    };
+    model(graph).encode_to_vec()
+}
+
+/// A red picture with a fine pattern, brighter or darker.
+fn tissue(side: u32, brightness: f32) -> Vec<u8> {
+    let picture = RgbImage::from_fn(side, side, |x, y| {
+        let pattern = if (x / 2 + y / 2) % 2 == 0 { 1.0 } else { 0.8 };
+        Rgb([180.0, 70.0, 70.0].map(|channel: f32| (channel * pattern * brightness) as u8))
+    });
+    let mut bytes = Vec::new();
+    picture.write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+    bytes
+}
+
+/// A bundle around a network whose self-test is the bright tissue and expects `expected`.
+fn write(folder: &Path, network: &[u8], expected: f32) {
+    let picture = tissue(32, 1.0);
+    let manifest = Manifest {
+        format: 1,
+        name: "root".into(),
+        version: "0".into(),
+        task: Task::Classify,
+        input: Input { name: "image".into(), width: 32, height: 32, mean: [0.0; 3], std: [1.0; 3] },
+        output: Output { name: "probability".into(), kind: OutputKind::Probability },
+        models: vec![ModelFile {
+            precision: Precision::Fp32,
+            path: "fp32.onnx".into(),
+            sha256: Sha256::of(network),
+            operating_point: Some(OperatingPoint { threshold: 0.5, indeterminate: [0.4, 0.6], temperature: 1.0 }),
+            metrics: Vec::new(),
+        }],
+        training: Training {
+            data: String::new(),
+            age_months: [6, 59],
+            anemic_below_g_per_dl: 11.0,
+            limits: String::new(),
+        },
+        selftest: vec![SelfTest { path: "bright.png".into(), sha256: Sha256::of(&picture), expected, tolerance: 0.02 }],
+        files: Vec::new(),
+        tools: Vec::new(),
+    };
+    write_bundle(folder, &manifest, &[("fp32.onnx", network), ("bright.png", &picture)]).unwrap();
+}
+
+/// What the bright tissue gives with a shift of −0.2: its mean is 0.377.
+const BRIGHT: f32 = 0.42;
+
+#[test]
+fn a_network_that_gives_nan_for_a_picture_gives_an_error_for_it_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("bundle");
+    write(&bundle, &network(-0.2), BRIGHT);
+    for (name, brightness) in [("a-bright", 1.0), ("b-dark", 0.5), ("c-bright", 1.0)] {
+        fs::write(folder.path().join(name).with_extension("png"), tissue(64, brightness)).unwrap();
+    }
+    let mut command = anemiad();
+    command
+        .args(["analyze", "--json", "--roi", "0,0,64,64", "--bundle"])
+        .arg(&bundle)
+        .arg(folder.path().join("a-bright.png"));
+    let output =
+        command.arg(folder.path().join("b-dark.png")).arg(folder.path().join("c-bright.png")).output().unwrap();
+    let (stdout, stderr, code) = texts(&output);
+    assert_eq!((code, stderr.as_str()), (Some(1), ""));
+    let lines: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["probability"].is_f64() && lines[2]["probability"].is_f64(), "{stdout}");
+    assert!(lines[1]["error"].as_str().unwrap().contains("not a number to judge by"), "{stdout}");
+}
+
+#[test]
+fn a_network_that_gives_nan_in_an_exam_ends_in_retake() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
+    write(&folder.path().join("bundle"), &network(-0.2), BRIGHT);
+    // Fully opaque pictures: the whole picture is tissue.
+    let dark = image::load_from_memory(&tissue(64, 0.5)).unwrap().into_rgba8();
+    dark.save(folder.path().join("dark.png")).unwrap();
+    let camera = format!(
+        "replay: {{pictures: [{}], pace: {{rate_hz: 20, show_s: 4, gap_s: 0}}}}",
+        folder.path().join("dark.png").display()
+    );
+    let exam = "{frames: 2, steady_frames: 2, timeout_s: 1, absent_s: 0.2}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam, more: "roi: alpha" });
+    let text = fs::read_to_string(kiosk.config()).unwrap();
+    let shipped = project().join("models/pallor").display().to_string();
+    fs::write(kiosk.config(), text.replace(&shipped, &folder.path().join("bundle").display().to_string())).unwrap();
+    let subscriber = Subscriber::new(broker.port);
+    kiosk.start();
+    let state = subscriber.state("a failing engine", |state| state["engine"]["status"] == "failing");
+    assert!(state["engine"]["detail"].as_str().unwrap().contains("not a number"), "{state}");
+    let result = subscriber.result();
+    assert_eq!((result["verdict"].as_str(), result["reason"].as_str()), (Some("retake"), Some("engine_failed")));
+    assert!(result["probability"].is_null());
+}
+
+#[test]
+fn a_network_that_fails_its_self_test_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("nan"), &network(-0.9), BRIGHT);
+    write(&folder.path().join("other"), &network(0.4), BRIGHT);
+    for (bundle, words) in [("nan", "not a number to judge by"), ("other", "self-test failed on bright.png")] {
+        let output =
+            anemiad().args(["analyze", "--bundle"]).arg(folder.path().join(bundle)).arg("x.png").output().unwrap();
+        let (_, stderr, code) = texts(&output);
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains(words) && stderr.lines().count() == 1, "{stderr}");
+    }
+}
+
+#[test]
+fn the_daemon_refuses_a_damaged_bundle_with_78_and_one_line() {
+    let kiosk = Kiosk::phantoms(free_port());
+    let copy = kiosk.folder.path().join("pallor");
+    let shipped = Bundle::open(&project().join("models/pallor")).unwrap();
+    for (path, _) in shipped.manifest().all_files() {
+        fs::create_dir_all(copy.join(path).parent().unwrap()).unwrap();
+        fs::copy(shipped.path_of(path), copy.join(path)).unwrap();
+    }
+    fs::copy(shipped.path_of(MANIFEST), copy.join(MANIFEST)).unwrap();
+    let text = fs::read_to_string(kiosk.config()).unwrap();
+    fs::write(kiosk.config(), text.replace(&project().join("models/pallor").display().to_string(), "pallor")).unwrap();
+
+    let refused = |words: &str| {
+        for command in ["run", "check"] {
+            let output = anemiad().args([command, "--config"]).arg(kiosk.config()).output().unwrap();
+            let (_, stderr, code) = texts(&output);
+            assert_eq!(code, Some(78), "{command}: {stderr}");
+            assert!(stderr.contains(words) && stderr.lines().count() == 1, "{command}: {stderr}");
+        }
+    };
+    let card = copy.join("card.md");
+    let whole = fs::read(&card).unwrap();
+    fs::write(&card, b"another card").unwrap();
+    refused("card.md is not the file that the manifest names");
+    fs::remove_file(&card).unwrap();
+    refused("card.md is missing from the bundle");
+    fs::write(&card, whole).unwrap();
+    fs::remove_file(copy.join(MANIFEST)).unwrap();
+    refused("no model bundle here");
+}

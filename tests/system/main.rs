@@ -1,0 +1,11 @@
+//! System tests: the real program, real files, a real broker, real kills.
+// A test whose stage cannot be set may panic.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod analyze;
+mod bundles;
+mod commands;
+mod configuration;
+mod publishing;
+mod service;
+mod support;

@@ -1,0 +1,150 @@
+//! Results and the broker: nothing is lost, whatever goes away.
+
+use std::collections::HashSet;
+use std::fs;
+use std::time::Instant;
+
+use crate::support::{Broker, Kiosk, PATIENCE, PHANTOMS, QUICK, Settings, Subscriber, eventually, free_port, project};
+
+#[test]
+fn exams_reach_the_broker_as_the_schema_says() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    kiosk.start();
+    subscriber.availability("online");
+    subscriber.state("a streaming camera", |state| state["camera"]["status"] == "streaming");
+    let first = subscriber.result();
+    let second = subscriber.result();
+    assert_ne!(first["id"], second["id"]);
+    assert_eq!(first["device_id"], "test-kiosk");
+    assert_eq!(first["frames"]["good"], 3);
+    assert_eq!(first["notice"], "Screening aid, not a diagnosis.");
+
+    let schema = fs::read_to_string(project().join("docs/reference/result.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    for result in [&first, &second] {
+        assert!(schema.is_valid(result), "{:?}", schema.iter_errors(result).map(|e| e.to_string()).collect::<Vec<_>>());
+    }
+    // Whoever subscribes later sees whether the kiosk is there and what it does, and no old result.
+    let late = Subscriber::new(broker.port);
+    assert!(late.availability("online").retained);
+    assert!(late.wait_for("the state", |message| message.topic.ends_with("/state")).retained);
+}
+
+#[test]
+fn a_killed_daemon_is_offline_by_its_last_will_and_a_stopped_one_says_so() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    kiosk.start();
+    subscriber.availability("online");
+    kiosk.signal("KILL");
+    kiosk.wait();
+    subscriber.availability("offline");
+    kiosk.start();
+    subscriber.availability("online");
+    kiosk.signal("TERM");
+    subscriber.availability("stopped");
+    assert!(kiosk.wait().0.success());
+    let word =
+        Subscriber::new(broker.port).wait_for("availability", |message| message.topic.ends_with("/availability"));
+    assert_eq!(word.text(), "stopped", "no last will after a clean stop");
+}
+
+#[test]
+fn results_wait_for_a_broker_that_is_not_there() {
+    let port = free_port();
+    let mut kiosk = Kiosk::phantoms(port);
+    kiosk.start();
+    eventually("three finished exams", || (kiosk.log().matches("exam finished").count() >= 3).then_some(()));
+    assert!(kiosk.log().contains("Connection refused"), "{}", kiosk.log());
+
+    // kill -9 with results in the outbox, and nobody there to take them.
+    kiosk.signal("KILL");
+    kiosk.wait();
+    let finished = finished(&kiosk.log());
+    let broker = Broker::at(port);
+    let subscriber = Subscriber::new(broker.port);
+    kiosk.start();
+    let arrived = subscriber.distinct_results(finished.len());
+    assert!(finished.is_subset(&arrived), "finished {finished:?}, arrived {arrived:?}");
+}
+
+/// The ids of the exams that the log calls finished.
+fn finished(log: &str) -> HashSet<String> {
+    let id = |line: &str| line.split("id=").nth(1).map(|id| id.split_whitespace().next().unwrap().to_owned());
+    log.lines().filter(|line| line.contains("exam finished")).filter_map(id).collect()
+}
+
+#[test]
+fn a_broker_that_goes_away_in_mid_exam_costs_no_result() {
+    let mut broker = Broker::start();
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    let subscriber = Subscriber::new(broker.port);
+    kiosk.start();
+    let mut subscriber = subscriber;
+    let mut arrived = HashSet::new();
+    for _ in 0..2 {
+        arrived.insert(subscriber.result()["id"].as_str().unwrap().to_owned());
+        let before = finished(&kiosk.log()).len();
+        broker.kill();
+        arrived.extend(subscriber.rest());
+        eventually("exams without a broker", || (finished(&kiosk.log()).len() >= before + 2).then_some(()));
+        // The daemon waits until somebody listens, or the results would go to nobody.
+        kiosk.signal("STOP");
+        broker.start_again();
+        subscriber = Subscriber::new(broker.port);
+        kiosk.signal("CONT");
+        until_all_arrived(&subscriber, &mut arrived, &kiosk);
+    }
+}
+
+/// Waits until everything that is finished has arrived.
+fn until_all_arrived(subscriber: &Subscriber, arrived: &mut HashSet<String>, kiosk: &Kiosk) {
+    let wanted = finished(&kiosk.log());
+    let end = Instant::now() + PATIENCE;
+    while !wanted.is_subset(arrived) {
+        assert!(Instant::now() < end, "finished {wanted:?}, arrived {arrived:?}");
+        arrived.insert(subscriber.result()["id"].as_str().unwrap().to_owned());
+    }
+}
+
+#[test]
+fn a_refused_password_is_said_and_a_mended_one_delivers_what_waited() {
+    let broker = Broker::with_user("kiosk", "right");
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    fs::write(&password, "wrong\n").unwrap();
+    let more = format!("  username: kiosk\n  password_file: {}", password.display());
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: PHANTOMS, exam: QUICK, more: &more });
+    kiosk.start();
+    eventually("the refusal", || kiosk.log().contains("refused the user name or password").then_some(()));
+    eventually("an exam", || (!finished(&kiosk.log()).is_empty()).then_some(()));
+    assert!(kiosk.is_running());
+    let subscriber = Subscriber::login(broker.port, Some(("kiosk", "right")));
+    // The file is read again for each try.
+    fs::write(&password, "right\n").unwrap();
+    subscriber.availability("online");
+    let wanted = finished(&kiosk.log());
+    let mut arrived = HashSet::new();
+    until_all_arrived(&subscriber, &mut arrived, &kiosk);
+    assert!(wanted.is_subset(&arrived));
+}
+
+#[test]
+fn real_cut_outs_are_replayed_into_results() {
+    let Some(folder) = crate::support::data("cp-anemic") else { return };
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let pictures = ["Non-anemic/Image_008.png", "Anemic/Image_018.png", "Non-anemic/Image_028.png"];
+    let list: Vec<_> = pictures.iter().map(|picture| folder.join(picture).display().to_string()).collect();
+    let camera = format!("replay: {{pictures: [{}], pace: {{rate_hz: 25, show_s: 0.6, gap_s: 0.4}}}}", list.join(", "));
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more: "roi: alpha" });
+    kiosk.start();
+    let verdicts: Vec<_> = (0..3).map(|_| subscriber.result()["verdict"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(verdicts, ["non_anemic", "anemic", "non_anemic"]);
+    // After the last picture the camera has ended, and the daemon stays.
+    subscriber.state("the end of the replay", |state| state["camera"]["status"] == "ended");
+    assert!(kiosk.is_running());
+}

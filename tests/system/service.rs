@@ -1,0 +1,165 @@
+//! The service: signals, systemd, what it needs, and what it says of its camera.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{Broker, Kiosk, PHANTOMS, QUICK, Settings, Subscriber, eventually, free_port};
+
+#[test]
+fn sigterm_finishes_the_exam_in_hand_within_5_seconds() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    // Ten frames a second and 15 frames: an exam takes 1.7 s.
+    let camera = "phantom: {width: 640, height: 360, seed: 40, pace: {rate_hz: 10, show_s: 60, gap_s: 1}}";
+    let exam = "{frames: 15, steady_frames: 2, timeout_s: 20, absent_s: 0.5}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam, more: "" });
+    kiosk.start();
+    subscriber.state("an exam in hand", |state| state["exam"]["phase"] == "collecting" && state["exam"]["good"] != 0);
+    kiosk.signal("TERM");
+    kiosk.systemd.wait_for("STOPPING=1");
+    let result = subscriber.result();
+    assert_eq!(result["frames"]["good"], 15, "the exam ended with all its frames");
+    subscriber.availability("stopped");
+    let (status, took) = kiosk.wait();
+    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
+}
+
+#[test]
+fn an_exam_that_cannot_end_does_not_hold_up_a_stop() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let camera = "phantom: {width: 640, height: 360, seed: 40, pace: {rate_hz: 2, show_s: 600, gap_s: 1}}";
+    let exam = "{frames: 31, steady_frames: 1, timeout_s: 600, absent_s: 0.5}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam, more: "" });
+    kiosk.start();
+    subscriber.state("an exam in hand", |state| state["exam"]["phase"] == "collecting");
+    kiosk.signal("TERM");
+    let (status, took) = kiosk.wait();
+    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
+    subscriber.availability("stopped");
+}
+
+#[test]
+fn sighup_applies_a_good_file_and_keeps_the_old_one_over_a_bad_one() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    kiosk.start();
+    assert_eq!(subscriber.result()["frames"]["good"], 3);
+
+    let good = fs::read_to_string(kiosk.config()).unwrap();
+    fs::write(kiosk.config(), good.replace("frames: 3", "frames: 99")).unwrap();
+    kiosk.signal("HUP");
+    kiosk.systemd.wait_for("RELOADING=1");
+    kiosk.systemd.wait_for("READY=1");
+    let state = subscriber.state("the refusal", |state| state["config"]["status"] == "refused");
+    let detail = state["config"]["detail"].as_str().unwrap();
+    assert!(detail.contains("exam.frames: found 99; expected an integer from 1 to 31"), "{detail}");
+    assert_eq!(subscriber.result()["frames"]["good"], 3, "the old configuration goes on");
+
+    fs::write(kiosk.config(), good.replace("pallor", "nothing-here")).unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("the refusal of the bundle", |state| {
+        state["config"]["detail"].as_str().unwrap().contains("no model bundle here")
+    });
+
+    fs::write(kiosk.config(), good.replace("frames: 3", "frames: 4")).unwrap();
+    kiosk.signal("HUP");
+    let reloading = kiosk.systemd.wait_for("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "systemd wants both in one message: {reloading}");
+    kiosk.systemd.wait_for("READY=1");
+    subscriber.availability("online");
+    let result = subscriber.wait_for("a result of four frames", |message| {
+        message.topic.ends_with("/result") && message.json()["frames"]["good"] == 4
+    });
+    assert!(!result.retained);
+    assert!(kiosk.is_running());
+}
+
+#[test]
+fn the_watchdog_is_fed_while_frames_are_analysed() {
+    let mut kiosk = Kiosk::phantoms(free_port()).with_watchdog();
+    kiosk.start();
+    for _ in 0..3 {
+        kiosk.systemd.wait_for("WATCHDOG=1");
+    }
+}
+
+#[test]
+fn the_watchdog_starves_when_frames_stop_and_not_when_the_camera_is_known_to_be_gone() {
+    use anemiad::board::{Board, CameraStatus};
+    let model = anemiad::report::ModelIdentity {
+        name: String::new(),
+        version: String::new(),
+        sha256: String::new(),
+        precision: anemia_bundle::Precision::Fp32,
+        engine: String::new(),
+        age_months: [6, 59],
+    };
+    let board = Board::new(model);
+    board.camera(CameraStatus::Streaming, "");
+    assert!(board.is_healthy(Duration::from_secs(60)), "it has just started");
+    assert!(!board.is_healthy(Duration::ZERO), "the camera claims to stream, and nothing is analysed");
+    board.camera(CameraStatus::Lost, "unplugged");
+    assert!(board.is_healthy(Duration::ZERO), "a restart would not bring the camera back");
+}
+
+#[test]
+fn a_camera_without_pictures_is_lost_and_comes_back() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let folder = tempfile::tempdir().unwrap();
+    let camera = format!(
+        "replay: {{pictures: [{}], looping: true, pace: {{rate_hz: 20, show_s: 1, gap_s: 0.4}}}}",
+        folder.path().display()
+    );
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more: "" });
+    kiosk.start();
+    let state = subscriber.state("a lost camera", |state| state["camera"]["status"] == "lost");
+    assert!(state["camera"]["detail"].as_str().unwrap().contains("holds no .png"), "{state}");
+    fs::write(folder.path().join("a.png"), b"not a picture").unwrap();
+    crate::support::phantom(&folder.path().join("b.png"), 5);
+    assert_eq!(subscriber.result()["frames"]["good"], 3, "the unreadable picture is passed over");
+    assert!(kiosk.log().contains("a.png: not a PNG or JPEG picture"), "{}", kiosk.log());
+    assert!(kiosk.is_running());
+}
+
+#[test]
+fn two_daemons_do_not_share_a_state_folder() {
+    let mut kiosk = Kiosk::phantoms(free_port());
+    kiosk.start();
+    let output = crate::support::anemiad().args(["run", "--config"]).arg(kiosk.config()).output().unwrap();
+    let (_, stderr, code) = crate::support::texts(&output);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("another anemiad is using it"), "{stderr}");
+}
+
+#[test]
+fn memory_stays_below_150_megabytes() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let camera = PHANTOMS.replace("640", "1280").replace("360", "720");
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more: "" });
+    kiosk.start();
+    for _ in 0..3 {
+        subscriber.result();
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", kiosk.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").trim().parse().unwrap();
+    println!("peak resident memory {kilobytes} kB");
+    assert!(kilobytes < 150_000, "peak resident memory {kilobytes} kB");
+}
+
+#[test]
+fn the_exam_state_is_followed() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    kiosk.start();
+    for phase in ["collecting", "result", "idle"] {
+        subscriber.state(phase, |state| state["exam"]["phase"] == phase);
+    }
+    eventually("a log without verdicts", || kiosk.log().contains("exam finished").then_some(()));
+    assert!(!kiosk.log().contains("anemic"), "a verdict is not for the log: {}", kiosk.log());
+}
