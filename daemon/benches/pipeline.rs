@@ -72,9 +72,12 @@ fn from_disk(what: &str, folder: &Path, pipeline: &mut Pipeline) {
     table(&times);
 }
 
+/// One line of the table.
+type Stage = (&'static str, fn(&StageTimes) -> Duration);
+
 fn table(times: &[StageTimes]) {
     println!("{:<18} {:>8} {:>8} {:>8}", "ms", "median", "p95", "p99");
-    let stages: [(&str, fn(&StageTimes) -> Duration); 6] = [
+    let stages: [Stage; 6] = [
         ("locate", |t| t.locate),
         ("quality", |t| t.quality),
         ("cut-out", |t| t.cutout),

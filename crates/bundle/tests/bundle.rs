@@ -1,16 +1,20 @@
 //! A bundle is used only when it is whole.
+// A test whose stage cannot be set may panic.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;
 
 use anemia_bundle::{
     Bundle, BundleError, FORMAT_VERSION, FileEntry, Input, MANIFEST, Manifest, ModelFile, OperatingPoint, Output,
-    OutputKind, Precision, Sha256, Task, Training, write_bundle,
+    OutputKind, Precision, SelfTest, Sha256, Task, Training, write_bundle,
 };
 use proptest::prelude::*;
 
 const NETWORK: &[u8] = b"not a network, but a file";
 const CARD: &[u8] = b"# Card\n";
+const EYE: &[u8] = b"not a picture, but a file";
+const FILES: [(&str, &[u8]); 3] = [("fp32.onnx", NETWORK), ("docs/card.md", CARD), ("selftest/eye.png", EYE)];
 
 fn manifest() -> Manifest {
     Manifest {
@@ -33,7 +37,12 @@ fn manifest() -> Manifest {
             anemic_below_g_per_dl: 11.0,
             limits: "a test".into(),
         },
-        selftest: Vec::new(),
+        selftest: vec![SelfTest {
+            path: "selftest/eye.png".into(),
+            sha256: Sha256::of(EYE),
+            expected: 0.5,
+            tolerance: 0.02,
+        }],
         files: vec![FileEntry { path: "docs/card.md".into(), sha256: Sha256::of(CARD) }],
         tools: Vec::new(),
     }
@@ -43,7 +52,7 @@ fn manifest() -> Manifest {
 fn message_after(spoil: impl FnOnce(&Path)) -> String {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("bundle");
-    write_bundle(&folder, &manifest(), &[("fp32.onnx", NETWORK), ("docs/card.md", CARD)]).unwrap();
+    write_bundle(&folder, &manifest(), &FILES).unwrap();
     spoil(&folder);
     let message = Bundle::open(&folder).expect_err("a spoilt bundle must be refused").to_string();
     assert!(!message.contains('\n') && message.contains("bundle"), "{message}");
@@ -60,7 +69,7 @@ fn edit_manifest(folder: &Path, from: &str, to: &str) {
 fn what_is_written_is_read_again() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("bundle");
-    write_bundle(&folder, &manifest(), &[("fp32.onnx", NETWORK), ("docs/card.md", CARD)]).unwrap();
+    write_bundle(&folder, &manifest(), &FILES).unwrap();
     let bundle = Bundle::open(&folder).unwrap();
     assert_eq!(*bundle.manifest(), manifest());
     assert_eq!(bundle.model(Precision::Fp32).unwrap().path, "fp32.onnx");
@@ -88,6 +97,12 @@ fn every_kind_of_damage_is_named() {
     assert!(band.contains("expected 0 < indeterminate[0] ≤ threshold"), "{band}");
     let std = message_after(|folder| edit_manifest(folder, "std:\n  - 0.5", "std:\n  - 0.0"));
     assert!(std.contains("std greater than 0"), "{std}");
+    let untested = message_after(|folder| {
+        let text = fs::read_to_string(folder.join(MANIFEST)).unwrap();
+        let (before, after) = (text.split("selftest:").next().unwrap(), text.split("files:").nth(1).unwrap());
+        fs::write(folder.join(MANIFEST), format!("{before}selftest: []\nfiles:{after}")).unwrap();
+    });
+    assert!(untested.contains("a classifier needs at least one picture"), "{untested}");
     let huge = message_after(|folder| fs::write(folder.join(MANIFEST), vec![b' '; 2 << 20]).unwrap());
     assert!(huge.contains("too many for a manifest"), "{huge}");
 }
@@ -104,11 +119,10 @@ fn a_manifest_names_only_files_of_its_own_folder() {
 fn a_bundle_is_never_written_over_another_or_with_other_files_than_it_names() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("bundle");
-    let files: &[(&str, &[u8])] = &[("fp32.onnx", NETWORK), ("docs/card.md", CARD)];
-    assert!(write_bundle(&folder, &manifest(), &files[..1]).is_err(), "the card is missing");
+    assert!(write_bundle(&folder, &manifest(), &FILES[..1]).is_err(), "the card is missing");
     assert!(!folder.exists());
-    write_bundle(&folder, &manifest(), files).unwrap();
-    assert!(write_bundle(&folder, &manifest(), files).is_err(), "it is there already");
+    write_bundle(&folder, &manifest(), &FILES).unwrap();
+    assert!(write_bundle(&folder, &manifest(), &FILES).is_err(), "it is there already");
 }
 
 proptest! {

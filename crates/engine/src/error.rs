@@ -26,6 +26,14 @@ pub enum EngineError {
         /// What the loader said.
         cause: String,
     },
+    /// Another ONNX Runtime is open already.
+    #[error("{library}: this program is using {in_use}, and can use another ONNX Runtime only after a restart")]
+    LibraryInUse {
+        /// The file that was asked for.
+        library: PathBuf,
+        /// The file that is open.
+        in_use: PathBuf,
+    },
     /// The bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),

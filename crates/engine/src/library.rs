@@ -66,8 +66,7 @@ pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
         return if opened.path == library {
             Ok(opened.clone())
         } else {
-            let cause = format!("{} is in use, and another one needs a restart", opened.path.display());
-            Err(EngineError::LibraryUnusable { library, cause })
+            Err(EngineError::LibraryInUse { library, in_use: opened.path.clone() })
         };
     }
     let unusable = |cause: String| EngineError::LibraryUnusable { library: library.clone(), cause };

@@ -57,8 +57,11 @@ mod tests {
     use crate::auc;
 
     fn pictures(copies: u64) -> Vec<Judged> {
-        let one =
-            |photo: u64| Judged { probability: (photo * 7 % 23) as f64 / 23.0, anemic: photo % 3 == 0, group: photo };
+        let one = |photo: u64| Judged {
+            probability: (photo * 7 % 23) as f64 / 23.0,
+            anemic: photo.is_multiple_of(3),
+            group: photo,
+        };
         (0..60).flat_map(|photo| (0..copies).map(move |_| one(photo))).collect()
     }
 

@@ -107,8 +107,8 @@ fn the_gate_passes_a_phantom_and_names_what_is_wrong_with_a_spoilt_one() {
     assert_eq!(spoil(|byte| byte.saturating_mul(2)), Some(Rejection::TooBright));
     assert_eq!(spoil(|_| 215), Some(Rejection::Glare));
 
-    let (blurred, roi) = render(&Phantom { blur: 200, noise: 0.0, ..good.clone() });
-    assert_eq!(Quality::measure(&blurred, &roi).rejection(&LIMITS), Some(Rejection::Blurred));
+    // Without any structure. What is merely soft passes still: some real cut-outs are as smooth as that.
+    assert_eq!(spoil(|_| 150), Some(Rejection::Blurred));
 
     let mut far = Roi::default();
     far.set_from(300, 200, 320, 210, |_, _| true);

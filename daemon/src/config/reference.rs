@@ -31,6 +31,10 @@ fn section(page: &mut String, path: &str, node: &Value) {
     }
     for (key, property) in properties.iter().filter(|(_, property)| !is_section(property)) {
         let default = match property.get("default") {
+            // A limit is held as f32, whose shortest decimal form is what a person wrote.
+            Some(Value::Number(number)) if number.is_f64() => {
+                format!("`{}`", number.as_f64().unwrap_or_default() as f32)
+            }
             Some(default) if !default.is_null() => format!("`{}`", default.to_string().trim_matches('"')),
             _ if required.contains(&key.as_str()) => "required".into(),
             _ => "none".into(),

@@ -1,6 +1,6 @@
 //! The classical locator: the reddest band of the picture that has the shape of a pulled-down lid.
 //!
-//! On a grid of at most 192 cells, `redness = (a* + 0.1 b*) / (L* + 35)` in CIE L*a*b* (CIE 15, D65, sRGB
+//! On a grid of at most 192 cells, and for cells that are not in the dark, `redness = (a* + 0.1 b*) / (L* + 35)` in CIE L*a*b* (CIE 15, D65, sRGB
 //! primaries of IEC 61966-2-1) separates wet tissue from skin and sclera; what is redder than 0.7 of the reddest
 //! cells is cleaned, and the component with most redness above that limit is taken if its shape is plausible.
 //! The constants are the best of a small grid on 60 photographs; docs/design/locator.md has the figures.

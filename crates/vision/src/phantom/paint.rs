@@ -92,7 +92,8 @@ fn skin(phantom: &Phantom, u: f32, v: f32, upper: f32, rim: f32, seed: u32) -> [
         shade -= 0.16 * (-fold * fold).exp() * ramp(1.2, 0.5, u.abs());
     }
     let corner = ((u.abs() - 1.0).powi(2) + v * v).sqrt();
-    let pink = 0.35 * (1.0 - ramp(0.0, 0.16, corner)) + 0.14 * (1.0 - ramp(0.0, 0.12, below.abs().min(above.abs())));
+    let rims = (1.0 - ramp(0.0, 0.12, below.abs().min(above.abs()))) * ramp(1.12, 0.98, u.abs());
+    let pink = 0.35 * (1.0 - ramp(0.0, 0.16, corner)) + 0.14 * rims;
     blend(skin_tone(phantom), [0.66, 0.34, 0.30], pink).map(|channel| channel * shade)
 }
 
