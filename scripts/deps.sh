@@ -9,7 +9,6 @@ need() { # COMMAND PACKAGE
     command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || packages+=("$2")
 }
 need cc build-essential
-need pkg-config pkg-config
 need mosquitto mosquitto
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)

@@ -12,7 +12,8 @@ use anemia_onnx::{float_tensor, float_value, model, node};
 use image::{ImageFormat, Rgb, RgbImage};
 use prost::Message;
 
-use crate::support::{Broker, Kiosk, Settings, Subscriber, anemiad, free_port, project, texts};
+use crate::mqtt::{Broker, Subscriber};
+use crate::support::{Kiosk, Settings, anemiad, free_port, project, texts};
 
 /// √(mean of all values + shift), whose root is NaN for a picture that is dark enough.
 fn network(shift: f32) -> Vec<u8> {

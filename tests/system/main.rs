@@ -6,6 +6,7 @@ mod analyze;
 mod bundles;
 mod commands;
 mod configuration;
+mod mqtt;
 mod publishing;
 mod service;
 mod support;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::time::Instant;
 
-use crate::support::{Broker, Kiosk, PATIENCE, PHANTOMS, QUICK, Settings, Subscriber, eventually, free_port, project};
+use crate::mqtt::{Broker, Subscriber};
+use crate::support::{Kiosk, PATIENCE, PHANTOMS, QUICK, Settings, SmallDisk, eventually, free_port, project};
 
 #[test]
 fn exams_reach_the_broker_as_the_schema_says() {
@@ -73,8 +74,13 @@ fn results_wait_for_a_broker_that_is_not_there() {
 
 /// The ids of the exams that the log calls finished.
 fn finished(log: &str) -> HashSet<String> {
-    let id = |line: &str| line.split("id=").nth(1).map(|id| id.split_whitespace().next().unwrap().to_owned());
-    log.lines().filter(|line| line.contains("exam finished")).filter_map(id).collect()
+    ids(log, "exam finished", "id=")
+}
+
+/// The ids that follow `mark` in the lines of the log that contain `words`.
+fn ids(log: &str, words: &str, mark: &str) -> HashSet<String> {
+    let id = |line: &str| line.split(mark).nth(1)?.split_whitespace().next().map(str::to_owned);
+    log.lines().filter(|line| line.contains(words)).filter_map(id).collect()
 }
 
 #[test]
@@ -130,6 +136,34 @@ fn a_refused_password_is_said_and_a_mended_one_delivers_what_waited() {
     let mut arrived = HashSet::new();
     until_all_arrived(&subscriber, &mut arrived, &kiosk);
     assert!(wanted.is_subset(&arrived));
+}
+
+#[test]
+fn a_full_disk_is_said_and_costs_no_result_once_there_is_room_again() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let broker = Broker::start();
+    // One follows the state, the other the results.
+    let (subscriber, results) = (Subscriber::new(broker.port), Subscriber::new(broker.port));
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    let text = fs::read_to_string(kiosk.config()).unwrap();
+    let state = format!("state_dir: {}/state", disk.folder.path().display());
+    fs::write(kiosk.config(), text.replace("state_dir: state", &state)).unwrap();
+    kiosk.start();
+    subscriber.result();
+    disk.fill();
+    let state = subscriber.state("a full disk", |state| state["outbox"]["detail"] != "");
+    assert!(state["outbox"]["detail"].as_str().unwrap().contains("outbox.redb"), "{state}");
+    // The exams go on, and the daemon still listens: signals, broker, watchdog.
+    subscriber.state("the next exam", |state| state["exam"]["phase"] == "collecting");
+    disk.free();
+    subscriber.state("a disk with room", |state| state["outbox"]["detail"] == "");
+    let refused = ids(&kiosk.log(), "is not on disk yet", "result ");
+    assert!(!refused.is_empty(), "{}", kiosk.log());
+    let mut arrived = HashSet::new();
+    until_all_arrived(&results, &mut arrived, &kiosk);
+    assert!(refused.is_subset(&arrived), "refused {refused:?}, arrived {arrived:?}");
+    kiosk.signal("TERM");
+    assert!(kiosk.wait().0.success());
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::{Broker, Kiosk, PHANTOMS, QUICK, Settings, Subscriber, eventually, free_port};
+use crate::mqtt::{Broker, Subscriber};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, eventually, free_port};
 
 #[test]
 fn sigterm_finishes_the_exam_in_hand_within_5_seconds() {

@@ -66,7 +66,8 @@ fn the_locator_finds_the_tissue_of_phantoms() {
         .collect();
     overlaps.sort_by(f32::total_cmp);
     let mean = overlaps.iter().sum::<f32>() / overlaps.len() as f32;
-    // Measured 0.83; pale tissue beside warm skin is what a locator by colour cannot see.
+    println!("40 phantoms: mean IoU {mean:.3}, worst tenth from {:.3}", overlaps[4]);
+    // Pale tissue beside warm skin is what a locator by colour cannot see.
     assert!(mean > 0.78, "mean overlap {mean}");
     assert!(overlaps[4] > 0.5, "the worst tenth begins at {}", overlaps[4]);
 }

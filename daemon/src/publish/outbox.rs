@@ -143,6 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn after_an_error_the_file_is_opened_again_and_everything_is_still_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(folder.path()).unwrap();
+        let id = Uuid::now_v7();
+        outbox.add(id, b"result").unwrap();
+        let error = std::io::Error::new(std::io::ErrorKind::StorageFull, "no space left");
+        let failed = outbox.with(|_| Err::<(), _>(redb::Error::Io(error))).unwrap_err().to_string();
+        assert!(failed.contains("no space left"), "{failed}");
+        assert_eq!(outbox.first(9).unwrap(), [(id, b"result".to_vec())]);
+        outbox.add(Uuid::now_v7(), b"another").unwrap();
+        assert_eq!(outbox.len().unwrap(), 2);
+    }
+
+    #[test]
     fn two_daemons_cannot_share_an_outbox() {
         let folder = tempfile::tempdir().unwrap();
         let _first = Outbox::open(folder.path()).unwrap();
