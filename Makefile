@@ -1,10 +1,14 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps build demo test lint bench docs deny
+.PHONY: deps test-deps build demo test lint bench docs deny
 
-# What building and testing need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
+# What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
 	@scripts/deps.sh
+
+# The same, and the MQTT broker mosquitto.
+test-deps:
+	@scripts/deps.sh test
 
 build: deps
 	cargo build --release
@@ -13,7 +17,7 @@ build: deps
 demo: deps
 	cargo run --release --package anemiad -- demo
 
-test: deps
+test: test-deps
 	cargo test --workspace
 
 # Formatting, lints and documentation, all without a warning.

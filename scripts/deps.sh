@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, running and testing need, and nothing that is there already:
-# Debian packages, and libonnxruntime.so into .deps/onnxruntime.
+# Installs what building and running need, and with the argument `test` what testing needs, too; nothing that is there
+# already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ need() { # COMMAND PACKAGE
     command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || packages+=("$2")
 }
 need cc build-essential
-need mosquitto mosquitto
+[ "${1:-}" != test ] || need mosquitto mosquitto
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 

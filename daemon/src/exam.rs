@@ -49,7 +49,7 @@ pub struct ExamState {
 pub struct Outcome {
     /// What the person is told.
     pub verdict: Verdict,
-    /// Median of the calibrated probabilities; `None` for "retake".
+    /// Probability of the median of the calibrated logits; `None` for "retake".
     pub probability: Option<f32>,
     /// Median absolute deviation of the calibrated logits from their median; `None` for "retake".
     pub disagreement: Option<f32>,
@@ -105,9 +105,9 @@ impl Exam {
         self.phase == Phase::Collecting
     }
 
-    /// From now on no exam starts any more; one in hand goes on.
-    pub fn accept_no_more(&mut self) {
-        self.accepting = false;
+    /// Whether the next exam may start; one in hand goes on in any case.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
     }
 
     /// Takes what one frame gave: a calibrated logit, or the reason why it was rejected.
@@ -338,7 +338,7 @@ mod tests {
     fn a_closing_daemon_finishes_the_exam_in_hand_and_starts_no_other() {
         let mut bench = Bench::new(2);
         bench.feed_all(&[Ok(1.0); 3]);
-        bench.exam.accept_no_more();
+        bench.exam.set_accepting(false);
         assert!(bench.exam.in_hand());
         assert!(bench.feed(Ok(1.0)).is_some());
         bench.feed_all(&[GONE; 10]);

@@ -16,7 +16,10 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
     let no_signals = |error| Refusal::Failure(format!("signals: {error}"));
     let mut stop = StopSignals::new().map_err(no_signals)?;
     let mut reload = signal(SignalKind::hangup()).map_err(no_signals)?;
-    let mut prepared = prepare(path, None).await?;
+    let mut prepared = tokio::select! {
+        prepared = prepare(path, None) => prepared?,
+        () = stop.recv() => return Ok(()),
+    };
     let mut patient_done = false;
     loop {
         let started =
@@ -54,7 +57,15 @@ async fn serve(
                     Ok(now) => tell(&[NotifyState::Reloading, now]),
                     Err(_) => tell(&[NotifyState::Reloading]),
                 }
-                match prepare(path, Some(running.outbox())).await {
+                let next = tokio::select! {
+                    next = prepare(path, Some(running.outbox())) => next,
+                    () = stop.recv() => {
+                        tell(&[NotifyState::Stopping]);
+                        running.finish().await;
+                        return Ok(None);
+                    }
+                };
+                match next {
                     Ok(next) => {
                         tracing::info!("the configuration was read again and takes over");
                         let mut finish = std::pin::pin!(running.finish());

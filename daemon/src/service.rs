@@ -21,7 +21,7 @@ use crate::stop::Stop;
 
 /// How long the parts of a stop may take, one after the other: the exam in hand, the disk, the broker, and twice a
 /// little for what should end at once. Together less than the 5 seconds that a stop takes at most.
-const EXAM_PATIENCE: Duration = Duration::from_millis(3000);
+const EXAM_PATIENCE: Duration = Duration::from_millis(2700);
 const DISK_PATIENCE: Duration = Duration::from_millis(600);
 const BROKER_PATIENCE: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(300);
@@ -35,6 +35,7 @@ pub struct Prepared {
     config: Config,
     pipeline: Pipeline,
     outbox: Arc<Outbox>,
+    waiting: u64,
 }
 
 /// Why a configuration cannot be started. The text is one line.
@@ -62,7 +63,9 @@ impl Prepared {
             Some(_) => return Err(Refusal::Configuration("state_dir: another folder needs a restart".into())),
             None => Arc::new(Outbox::open(&config.state_dir).map_err(|error| Refusal::Failure(error.to_string()))?),
         };
-        Ok(Self { config, pipeline, outbox })
+        // Counted here, where waiting for a slow disk holds up nothing.
+        let waiting = outbox.len().map_err(|error| Refusal::Failure(error.to_string()))?;
+        Ok(Self { config, pipeline, outbox, waiting })
     }
 }
 
@@ -87,17 +90,14 @@ impl Running {
     ///
     /// `patient_done`: a patient may be in view who has a result already, and must leave before the next exam.
     pub fn start(prepared: Prepared, patient_done: bool) -> std::io::Result<Self> {
-        let Prepared { config, pipeline, outbox } = prepared;
+        let Prepared { config, pipeline, outbox, waiting } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let (slot, camera_stop, drain) = (Arc::new(Slot::new()), Arc::new(Stop::new()), Arc::new(Stop::new()));
         let (results_in, results_out) = mpsc::channel(UNSAVED);
         let (alive, pixels_ended) = oneshot::channel();
         let (close, close_seen) = watch::channel(false);
         let stored = Arc::new(Notify::new());
-        match outbox.len() {
-            Ok(waiting) => board.outbox(waiting),
-            Err(error) => board.outbox_trouble(&error.to_string()),
-        }
+        board.outbox(waiting);
 
         let pixel_thread = PixelThread {
             exam: Exam::new(config.exam, pipeline.operating_point(), patient_done),
@@ -149,7 +149,7 @@ impl Running {
     /// Waits until a part of the daemon ends that should not, and names it.
     pub async fn broken(&self) -> &'static str {
         loop {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             let parts = [
                 ("the pixel thread", self.pixels.is_finished()),
                 ("the camera thread", self.camera.is_finished()),
@@ -175,7 +175,7 @@ impl Running {
         self.camera_stop.request();
         // The pixel thread is the only sender: when it is gone, the keeper writes what is left and ends.
         if timeout(DISK_PATIENCE, self.keeper).await.is_err() {
-            tracing::error!("a finished result could not be written to disk before the end");
+            tracing::error!("finished results could not be written to disk in time");
         }
         let _ = self.close.send(true);
         if timeout(BROKER_PATIENCE + GRACE, self.link).await.is_err() {
@@ -191,6 +191,9 @@ impl Running {
             }
             _ => tracing::error!("a thread did not end in time"),
         }
+        // Closing the outbox waits for the disk, too.
+        let outbox = self.outbox;
+        let _ = timeout(GRACE, tokio::task::spawn_blocking(move || drop(outbox))).await;
         let counts = self.board.counts();
         let dropped = self.slot.dropped();
         tracing::info!(captured = counts.captured, analysed = counts.analysed, dropped, "stopped");
@@ -211,9 +214,16 @@ struct PixelThread {
 
 impl PixelThread {
     fn run(mut self) {
+        // A finished exam for which the keeper has no room yet.
+        let mut unsent: Option<ExamResult> = None;
         loop {
             let outcome = match self.slot.take(TICK) {
-                Taken::Closed => return,
+                Taken::Closed => {
+                    if let Some(result) = unsent {
+                        tracing::error!("result {} is lost: the disk took nothing before the end", result.id);
+                    }
+                    return;
+                }
                 Taken::Nothing => self.exam.check_time(Instant::now()),
                 Taken::Frame(frame) => {
                     let analysis = self.pipeline.analyse(&frame);
@@ -231,17 +241,17 @@ impl PixelThread {
                 }
             };
             if let Some(outcome) = outcome {
-                let result = ExamResult::new(&outcome, &self.device_id, self.pipeline.identity());
-                if self.results.blocking_send(result).is_err() {
-                    return;
-                }
+                unsent = Some(ExamResult::new(&outcome, &self.device_id, self.pipeline.identity()));
+            }
+            // Never waits for the disk: while it takes nothing more, frames are analysed and no exam starts.
+            if let Some(result) = unsent.take() {
+                unsent = self.results.try_send(result).err().map(|full| full.into_inner());
             }
             self.board.exam(self.exam.state());
-            if self.drain.is_requested() {
-                self.exam.accept_no_more();
-                if !self.exam.in_hand() {
-                    return;
-                }
+            let draining = self.drain.is_requested();
+            self.exam.set_accepting(unsent.is_none() && !draining);
+            if draining && !self.exam.in_hand() && unsent.is_none() {
+                return;
             }
         }
     }

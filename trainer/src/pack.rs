@@ -42,7 +42,7 @@ pub(crate) struct Pack {
     #[arg(long, default_value = "probability")]
     output: String,
     /// Width and height of the input in pixels
-    #[arg(long, default_value_t = 224)]
+    #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(8..=4096))]
     size: u32,
     /// Probability from which a picture counts as anemic
     #[arg(long, default_value_t = 0.5)]

@@ -118,16 +118,17 @@ fn check_jpeg(bytes: &[u8]) -> Result<(), PictureError> {
     let cut_short = || PictureError::Damaged("the file stops early".into());
     let mut at = 2;
     loop {
-        // Markers (ITU-T T.81, B.1.1): 0xFF, any number of times, the code, and for these a length.
-        while bytes.get(at) == Some(&0xFF) && bytes.get(at + 1) == Some(&0xFF) {
+        // Markers (ITU-T T.81, B.1.1): 0xFF, any number of times, the code, and for most of them a length. Whatever
+        // stands between two segments is passed over, as every decoder does.
+        let (&[first, code, high, low], rest) =
+            bytes.get(at..).and_then(<[u8]>::split_first_chunk).ok_or_else(cut_short)?;
+        if first != 0xFF || matches!(code, 0x00 | 0xFF) {
             at += 1;
+            continue;
         }
-        let (&[0xFF, code, high, low], rest) =
-            bytes.get(at..).and_then(<[u8]>::split_first_chunk).ok_or_else(cut_short)?
-        else {
-            return Err(PictureError::Damaged("the segments of the file do not follow each other".into()));
-        };
         match code {
+            // Without a length: TEM, RST0 to RST7, SOI.
+            0x01 | 0xD0..=0xD8 => at += 2,
             // Frame headers, except the three codes in this range that are none: byte 7 counts the components.
             0xC0..=0xCF if !matches!(code, 0xC4 | 0xC8 | 0xCC) && rest.get(5) == Some(&4) => {
                 return Err(PictureError::Cmyk);

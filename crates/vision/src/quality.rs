@@ -13,7 +13,7 @@ pub struct Quality {
     pub tissue_px: u32,
     /// Root mean square of the Laplacian of the luma, as a share of the mean luma. 0 is featureless.
     ///
-    /// The four neighbours are a 112th of the ROI's width away, at least one pixel: finer detail is lost in the
+    /// The four neighbours are a 112th of the ROI's width away, as far as its height allows, at least one pixel: finer detail is lost in the
     /// cut-out, so it does not matter whether it is sharp.
     pub sharpness: f32,
     /// Mean luma, 0 (black) to 1 (white).
@@ -105,7 +105,9 @@ impl Quality {
         }
         let (mut luma_sum, mut clipped, mut glare) = (0u64, 0u32, 0u32);
         let (mut edge_sum, mut edges) = (0u64, 0u32);
-        let (stride, step) = (frame.width() * 3, (roi.width() / 112).max(1));
+        // A thin ROI has no pixel with neighbours that far above and below.
+        let step = (roi.width() / 112).min(roi.height().saturating_sub(1) / 2).max(1);
+        let stride = frame.width() * 3;
         // Of a large ROI, every second pixel of that distance is looked at, in both directions.
         let pace = step.div_ceil(2);
         let mut measured = 0u32;

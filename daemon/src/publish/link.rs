@@ -130,6 +130,7 @@ struct Session<'a> {
     /// The broker has confirmed something: it is more than a port that accepts connections.
     proven: bool,
     closing: bool,
+    farewell_said: bool,
     /// Handed to the client and not numbered yet, in order.
     handed: VecDeque<Sent>,
     /// Numbered and not confirmed yet.
@@ -152,6 +153,7 @@ impl<'a> Session<'a> {
             connected: false,
             proven: false,
             closing: false,
+            farewell_said: false,
             handed: VecDeque::new(),
             unconfirmed: HashMap::new(),
             under_way: HashSet::new(),
@@ -170,10 +172,14 @@ impl<'a> Session<'a> {
         let mut deadline = None;
         loop {
             let step = tokio::select! {
-                // What came before a failure counts, so it is looked at first.
-                biased;
                 Some(event) = event_out.recv() => self.on_event(event).await,
-                error = &mut pump => Err(words(&error)),
+                error = &mut pump => {
+                    // What came before the failure counts still: confirmations above all.
+                    while let Ok(event) = event_out.try_recv() {
+                        let _ = self.on_event(event).await;
+                    }
+                    Err(words(&error))
+                }
                 () = closed(close), if !self.closing => {
                     if !self.connected {
                         // Nobody is there to say farewell to; what is in the outbox stays there.
@@ -181,9 +187,12 @@ impl<'a> Session<'a> {
                     }
                     self.closing = true;
                     deadline = Some(Instant::now() + patience);
-                    self.say_farewell().await
+                    self.send_results().await
                 }
-                () = sleep_until(deadline) => Err("it did not confirm everything in time".into()),
+                () = sleep_until(deadline) => {
+                    let _ = self.say_farewell();
+                    Err("it did not confirm everything in time".into())
+                }
                 () = self.link.stored.notified() => self.send_results().await,
                 Ok(()) = self.state.changed(), if !self.closing => {
                     self.state_due = true;
@@ -191,6 +200,8 @@ impl<'a> Session<'a> {
                 }
                 _ = tick.tick() => self.on_tick().await,
             };
+            let step = step
+                .and_then(|()| if self.closing && !self.results_under_way() { self.say_farewell() } else { Ok(()) });
             let all_said = self.closing && self.handed.is_empty() && self.unconfirmed.is_empty();
             match step {
                 Ok(()) if all_said => {
@@ -279,7 +290,8 @@ impl<'a> Session<'a> {
     /// Hands over as many results as may be on their way.
     async fn send_results(&mut self) -> Result<(), String> {
         let (busy, limit) = (self.under_way.len(), IN_FLIGHT + self.to_remove.len());
-        if !self.connected || busy >= limit {
+        // A disk that does not forget what was confirmed would have it all sent again after a restart.
+        if !self.connected || busy >= limit || self.to_remove.len() >= IN_FLIGHT {
             return Ok(());
         }
         // What is under way is among the first, or was confirmed and removed meanwhile.
@@ -304,8 +316,15 @@ impl<'a> Session<'a> {
         self.publish(&self.topics.state, true, json, Sent::State)
     }
 
-    async fn say_farewell(&mut self) -> Result<(), String> {
-        self.send_results().await?;
+    fn results_under_way(&self) -> bool {
+        self.handed.iter().chain(self.unconfirmed.values()).any(|sent| matches!(sent, Sent::Result(_)))
+    }
+
+    /// Says `stopped`, once.
+    fn say_farewell(&mut self) -> Result<(), String> {
+        if std::mem::replace(&mut self.farewell_said, true) {
+            return Ok(());
+        }
         self.publish(&self.topics.availability, true, b"stopped".to_vec(), Sent::Availability)
     }
 
