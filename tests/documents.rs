@@ -26,8 +26,8 @@ fn the_configuration_page_is_up_to_date() {
 
 #[test]
 fn the_schemas_are_up_to_date() {
-    expect_page("docs/reference/result.schema.json", &report::result_schema());
-    expect_page("docs/reference/state.schema.json", &board::state_schema());
+    expect_page("docs/reference/result.schema.json", &report::schema_of::<report::ExamResult>());
+    expect_page("docs/reference/state.schema.json", &report::schema_of::<board::State>());
 }
 
 #[test]

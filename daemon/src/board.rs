@@ -107,19 +107,10 @@ pub struct Counts {
     pub captured: u64,
     /// Frames that were analysed.
     pub analysed: u64,
-    /// Frames that the network judged.
-    pub judged: u64,
     /// Mean time of the stages before the network, over all analysed frames.
     pub mean_before: Duration,
     /// Mean time of the network, over the judged frames.
     pub mean_inference: Duration,
-}
-
-/// The JSON Schema of the state, as docs/reference/state.schema.json holds it.
-pub fn state_schema() -> String {
-    let schema = schemars::schema_for!(State);
-    // A schema is plain JSON: turning it into text cannot fail.
-    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }
 
 /// The board. Counting a frame takes no lock and allocates nothing.
@@ -227,7 +218,6 @@ impl Board {
         Counts {
             captured: load(&self.captured),
             analysed,
-            judged,
             mean_before: mean(&self.before_ns, analysed),
             mean_inference: mean(&self.inference_ns, judged),
         }

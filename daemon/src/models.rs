@@ -12,9 +12,7 @@ pub fn shipped_classifier() -> PathBuf {
         return PathBuf::from(folder).join("pallor");
     }
     let installed = PathBuf::from("/usr/share/anemiad/models/pallor");
-    let program = std::env::current_exe().unwrap_or_default();
-    let source = program.ancestors().find(|folder| folder.ends_with("target")).and_then(|target| target.parent());
-    match source.map(|source| source.join("models/pallor")).filter(|bundle| bundle.is_dir()) {
+    match anemia_engine::source_folder().map(|source| source.join("models/pallor")).filter(|bundle| bundle.is_dir()) {
         Some(bundle) if !installed.is_dir() => bundle,
         _ => installed,
     }

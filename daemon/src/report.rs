@@ -105,9 +105,9 @@ fn advice(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// The JSON Schema of a result, as docs/reference/result.schema.json holds it.
-pub fn result_schema() -> String {
-    let schema = schemars::schema_for!(ExamResult);
+/// The JSON Schema of a message, as docs/reference holds it.
+pub fn schema_of<T: JsonSchema>() -> String {
+    let schema = schemars::schema_for!(T);
     // A schema is plain JSON: turning it into text cannot fail.
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }

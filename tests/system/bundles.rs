@@ -7,23 +7,15 @@ use anemia_bundle::{
     Bundle, Input, MANIFEST, Manifest, ModelFile, OperatingPoint, Output, OutputKind, Precision, SelfTest, Sha256,
     Task, Training, write_bundle,
 };
-use anemia_onnx::proto::{GraphProto, TensorProto, tensor_proto::DataType};
-use anemia_onnx::{float_tensor, float_value, model, node};
+use anemia_onnx::proto::GraphProto;
+use anemia_onnx::{encode, float_tensor, float_value, integer_tensor, model, node};
 use image::{ImageFormat, Rgb, RgbImage};
-use prost::Message;
 
 use crate::mqtt::{Broker, Subscriber};
 use crate::support::{Kiosk, Settings, anemiad, free_port, project, texts};
 
 /// √(mean of all values + shift), whose root is NaN for a picture that is dark enough.
 fn network(shift: f32) -> Vec<u8> {
-    let shape = TensorProto {
-        name: Some("shape".into()),
-        dims: vec![2],
-        data_type: Some(DataType::Int64 as i32),
-        int64_data: vec![1, 1],
-        ..Default::default()
-    };
     let graph = GraphProto {
         name: Some("root".into()),
         node: vec![
@@ -32,12 +24,12 @@ fn network(shift: f32) -> Vec<u8> {
             node("Sqrt", &["shifted"], &["root"]),
             node("Reshape", &["root", "shape"], &["probability"]),
         ],
-        initializer: vec![float_tensor("shift", &[], &[shift]), shape],
+        initializer: vec![float_tensor("shift", &[], &[shift]), integer_tensor("shape", &[2], &[1, 1])],
         input: vec![float_value("image", &[1, 3, 32, 32])],
         output: vec![float_value("probability", &[1, 1])],
         ..Default::default()
     };
-    model(graph).encode_to_vec()
+    encode(&model(graph))
 }
 
 /// A red picture with a fine pattern, brighter or darker.

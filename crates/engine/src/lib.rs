@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use anemia_bundle::{Bundle, Precision};
 
 pub use error::EngineError;
-pub use library::{LIBRARY_VARIABLE, find_library};
+pub use library::{LIBRARY_VARIABLE, find_library, source_folder};
 pub use selftest::self_test;
 
 /// A loaded network.

@@ -37,14 +37,19 @@ pub fn find_library(asked_for: Option<&Path>) -> Result<PathBuf, EngineError> {
     }
 }
 
+/// The source folder, for a program that still stands in its `target` folder.
+pub fn source_folder() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let target = program.ancestors().skip(1).find(|folder| folder.ends_with("target"))?;
+    target.parent().map(Path::to_owned)
+}
+
 fn usual_places() -> Vec<PathBuf> {
     let mut places = Vec::new();
     if let Ok(program) = std::env::current_exe() {
-        let folders = program.ancestors().skip(1);
-        places.extend(folders.clone().next().map(|folder| folder.join(FILE)));
-        let target = folders.clone().find(|folder| folder.ends_with("target"));
-        places.extend(target.and_then(Path::parent).map(|source| source.join(".deps/onnxruntime").join(FILE)));
+        places.extend(program.parent().map(|folder| folder.join(FILE)));
     }
+    places.extend(source_folder().map(|source| source.join(".deps/onnxruntime").join(FILE)));
     places.extend(SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join(FILE)));
     places
 }

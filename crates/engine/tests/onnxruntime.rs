@@ -10,7 +10,7 @@ use anemia_bundle::{
 };
 use anemia_engine::{Engine, EngineError, EngineOptions, find_library, load, self_test};
 use anemia_onnx::proto::GraphProto;
-use anemia_onnx::{float_tensor, float_value, model, node};
+use anemia_onnx::{encode, float_tensor, float_value, integer_tensor, model, node};
 
 const SIDE: i64 = 8;
 
@@ -28,23 +28,13 @@ fn network(operator: &str, factor: f32, shift: f32) -> Vec<u8> {
         initializer: vec![
             float_tensor("factor", &[], &[factor]),
             float_tensor("shift", &[], &[shift]),
-            anemia_onnx::proto::TensorProto {
-                name: Some("shape".into()),
-                dims: vec![2],
-                data_type: Some(anemia_onnx::proto::tensor_proto::DataType::Int64 as i32),
-                int64_data: vec![1, 1],
-                ..Default::default()
-            },
+            integer_tensor("shape", &[2], &[1, 1]),
         ],
         input: vec![float_value("image", &[1, 3, SIDE, SIDE])],
         output: vec![float_value("probability", &[1, 1])],
         ..Default::default()
     };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.onnx");
-    anemia_onnx::write(&model(graph), &path).unwrap();
-    assert!(anemia_onnx::read(&path).is_ok());
-    std::fs::read(&path).unwrap()
+    encode(&model(graph))
 }
 
 struct TestBundle {

@@ -41,6 +41,17 @@ pub fn float_tensor(name: &str, shape: &[i64], values: &[f32]) -> TensorProto {
     }
 }
 
+/// A constant of 64-bit integers, such as the shape of a `Reshape`.
+pub fn integer_tensor(name: &str, shape: &[i64], values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_owned()),
+        dims: shape.to_vec(),
+        data_type: Some(DataType::Int64 as i32),
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
 /// An input or output of the graph that holds 32-bit floats.
 pub fn float_value(name: &str, shape: &[i64]) -> ValueInfoProto {
     let dim =
