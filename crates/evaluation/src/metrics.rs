@@ -64,6 +64,16 @@ impl Confusion {
         share(self.true_positive, self.true_positive + self.false_negative)
     }
 
+    /// Share of the pictures called anemic that are; the positive predictive value.
+    pub fn precision(&self) -> Option<f64> {
+        share(self.true_positive, self.true_positive + self.false_positive)
+    }
+
+    /// Harmonic mean of precision and sensitivity (recall).
+    pub fn f1(&self) -> Option<f64> {
+        share(2 * self.true_positive, 2 * self.true_positive + self.false_positive + self.false_negative)
+    }
+
     /// Share of non-anemic pictures that were called so.
     pub fn specificity(&self) -> Option<f64> {
         share(self.true_negative, self.true_negative + self.false_positive)

@@ -1,0 +1,266 @@
+//! `anemia-train cv`: cross-validation, every fold with a network of its own.
+
+use std::path::{Path, PathBuf};
+
+use anemia_bundle::Sha256;
+use anemia_evaluation::{Judged, Summary};
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::dataset::{self, Labelled, Protocol};
+use crate::network::mobilenet_v2;
+use crate::recipe::Recipe;
+use crate::run_folder::{RunFolder, read_rows, write_rows};
+use crate::split::split;
+use crate::torch::{self, Job, Pictures, Pretrained, Weights, predict, train};
+
+/// Trains one network for each fold and measures it on the pictures that it has not seen.
+#[derive(Args)]
+pub(crate) struct Cv {
+    #[command(flatten)]
+    common: Common,
+    /// How pictures are split: `paper`, `grouped`, or a file with the columns path, remark, photo_group and fold
+    #[arg(long, default_value = "grouped")]
+    protocol: Protocol,
+    /// Networks for each fold, from different seeds; their logits are averaged
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    networks: u32,
+    /// Folder of the run; a run that was stopped goes on [default: runs/cv-RECIPE-PROTOCOL]
+    #[arg(long)]
+    run: Option<PathBuf>,
+}
+
+/// What every training of a classifier asks for.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// Folder with the pictures and folds.csv
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Weights to start from: MobileNetV2 with torchvision's names, .safetensors or .pth
+    #[arg(long)]
+    pub(crate) pretrained: PathBuf,
+    /// `paper`, `best`, or a file
+    #[arg(long, default_value = "best")]
+    pub(crate) recipe: String,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads of libtorch; another number gives other last digits
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) threads: u32,
+}
+
+/// Everything that the numbers of a run depend on.
+#[derive(Serialize)]
+pub(crate) struct Settings {
+    pub(crate) command: &'static str,
+    pub(crate) protocol: String,
+    pub(crate) networks: u32,
+    pub(crate) seed: u64,
+    pub(crate) threads: u32,
+    pub(crate) device: String,
+    pub(crate) pictures: usize,
+    pub(crate) data_sha256: Sha256,
+    pub(crate) pretrained_sha256: Sha256,
+    pub(crate) version: String,
+    pub(crate) libtorch: String,
+    pub(crate) recipe: Recipe,
+}
+
+/// One row of `predictions.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Prediction {
+    pub(crate) path: PathBuf,
+    pub(crate) anemic: bool,
+    pub(crate) photo_group: u64,
+    pub(crate) fold: u32,
+    pub(crate) logit: f32,
+}
+
+impl Prediction {
+    pub(crate) fn judged(&self) -> Judged {
+        let probability = 1.0 / (1.0 + (-f64::from(self.logit)).exp());
+        Judged { probability, anemic: self.anemic, group: self.photo_group }
+    }
+}
+
+impl Cv {
+    #[allow(clippy::print_stdout)]
+    pub(crate) fn run(&self) -> Result<()> {
+        let recipe = Recipe::find(&self.common.recipe)?;
+        let recipe_name = Path::new(&self.common.recipe).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let protocol_name = match &self.protocol {
+            Protocol::File(file) => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            other => other.to_string(),
+        };
+        let default = PathBuf::from(format!("runs/cv-{recipe_name}-{protocol_name}"));
+        let prepared = prepare(&self.common, &self.protocol, &recipe)?;
+        let folder = RunFolder::open(
+            self.run.as_ref().unwrap_or(&default),
+            &prepared.settings("cv", &self.common, &self.protocol, &recipe, self.networks)?,
+        )?;
+        let predictions = out_of_fold(&prepared, &self.common, &self.protocol, &recipe, self.networks, &folder)?;
+        write_rows(&folder.path().join("predictions.csv"), &predictions)?;
+        let judged: Vec<Judged> = predictions.iter().map(Prediction::judged).collect();
+        println!("{} protocol, pooled out-of-fold, {} pictures", self.protocol, judged.len());
+        for (name, interval) in Summary::of(&judged, 0.5).figures() {
+            if let Some(found) = interval {
+                println!("{name:<31} {:.4}  95 % {:.4} to {:.4}", found.value, found.low, found.high);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A data set, ready to be trained on.
+pub(crate) struct Prepared {
+    pub(crate) labelled: Vec<Labelled>,
+    pub(crate) pictures: Pictures,
+    pub(crate) pretrained: Pretrained,
+}
+
+/// Reads pictures and weights, and sets libtorch up.
+pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> Result<Prepared> {
+    torch::set_up(common.threads)?;
+    let labelled = dataset::read(&common.data, protocol)?;
+    dataset::check_folds(&labelled)?;
+    let pretrained = Pretrained::read(&common.pretrained)?;
+    let size = recipe.size as usize;
+    let bytes = dataset::cut_out(&labelled, size)?;
+    let pixels = Tensor::from_slice(&bytes)
+        .view([labelled.len() as i64, size as i64, size as i64, 3])
+        .permute([0, 3, 1, 2])
+        .contiguous()
+        .to_device(torch::device());
+    let pictures = Pictures {
+        pixels,
+        anemic: labelled.iter().map(|one| one.anemic).collect(),
+        groups: labelled.iter().map(|one| one.photo_group).collect(),
+        mean: pretrained.mean,
+        std: pretrained.std,
+    };
+    Ok(Prepared { labelled, pictures, pretrained })
+}
+
+impl Prepared {
+    pub(crate) fn settings(
+        &self,
+        command: &'static str,
+        common: &Common,
+        protocol: &Protocol,
+        recipe: &Recipe,
+        networks: u32,
+    ) -> Result<Settings> {
+        let table: String = self
+            .labelled
+            .iter()
+            .map(|one| format!("{} {} {} {}\n", one.path.display(), one.anemic, one.photo_group, one.fold))
+            .collect();
+        Ok(Settings {
+            command,
+            protocol: protocol.to_string(),
+            networks,
+            seed: common.seed,
+            threads: common.threads,
+            device: format!("{:?}", torch::device()),
+            pictures: self.labelled.len(),
+            data_sha256: Sha256::of(table.as_bytes()),
+            pretrained_sha256: Sha256::of_file(&common.pretrained)
+                .with_context(|| format!("{}", common.pretrained.display()))?,
+            version: env!("CARGO_PKG_VERSION").into(),
+            libtorch: "2.13.0".into(),
+            recipe: recipe.clone(),
+        })
+    }
+
+    /// A network with the pretrained weights, and a fresh last layer.
+    pub(crate) fn start(&self, network: &crate::network::Network, seed: u64) -> Result<Weights> {
+        let mut weights = Weights::random(network, torch::device(), seed as i64);
+        weights.load(&self.pretrained)?;
+        Ok(weights)
+    }
+}
+
+/// A prediction for every picture, by networks that were not trained on its fold.
+pub(crate) fn out_of_fold(
+    prepared: &Prepared,
+    common: &Common,
+    protocol: &Protocol,
+    recipe: &Recipe,
+    networks: u32,
+    folder: &RunFolder,
+) -> Result<Vec<Prediction>> {
+    let network = mobilenet_v2(prepared.pretrained.epsilon, recipe.masked_mean);
+    let folds = dataset::check_folds(&prepared.labelled)?;
+    let mut all = Vec::new();
+    for &fold in &folds {
+        let mut of_fold: Vec<Prediction> = Vec::new();
+        for member in 0..networks {
+            let name = if networks == 1 { format!("fold-{fold}") } else { format!("fold-{fold}-network-{member}") };
+            let part = folder.part(&name)?;
+            let table = part.join("predictions.csv");
+            let found = match read_rows(&table)? {
+                Some(found) => found,
+                None => {
+                    let whole = *protocol != Protocol::Paper;
+                    let inner = recipe.patience.is_some();
+                    let parts = split(&prepared.labelled, fold, inner, whole, common.seed + u64::from(member));
+                    let bar = progress(u64::from(recipe.epochs), &name);
+                    let job = Job {
+                        network: &network,
+                        recipe,
+                        pictures: &prepared.pictures,
+                        train: parts.train,
+                        validation: parts.validation,
+                        seed: common.seed + u64::from(member),
+                        stream: u64::from(fold),
+                        folder: &part,
+                        bar: &bar,
+                    };
+                    let mut weights = prepared.start(&network, common.seed + u64::from(member))?;
+                    let state = train(&job, prepared.start(&network, common.seed + u64::from(member))?)?;
+                    weights.running = state.running;
+                    let logits = predict(&job, &weights, &state.trained, &parts.test);
+                    let row = |(&index, logit): (&usize, f32)| {
+                        let one = &prepared.labelled[index];
+                        let path = one.path.clone();
+                        Prediction { path, anemic: one.anemic, photo_group: one.photo_group, fold, logit }
+                    };
+                    let rows: Vec<Prediction> = parts.test.iter().zip(logits).map(row).collect();
+                    weights.write(&part.join("weights.safetensors"), &state.trained)?;
+                    write_rows(&table, &rows)?;
+                    bar.finish_and_clear();
+                    rows
+                }
+            };
+            if of_fold.is_empty() {
+                of_fold = found;
+            } else {
+                of_fold.iter_mut().zip(found).for_each(|(sum, one)| sum.logit += one.logit);
+            }
+        }
+        of_fold.iter_mut().for_each(|one| one.logit /= networks as f32);
+        let judged: Vec<Judged> = of_fold.iter().map(Prediction::judged).collect();
+        let area = anemia_evaluation::auc(&judged).map_or("none".into(), |area| format!("{area:.3}"));
+        tell(&format!("fold {fold}: {} pictures, AUC {area}", judged.len()));
+        all.extend(of_fold);
+    }
+    Ok(all)
+}
+
+/// A bar with the time left; lines instead where nobody watches.
+pub(crate) fn progress(steps: u64, name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(steps).with_prefix(name.to_owned());
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} epochs, {eta} left  {msg}");
+    bar.set_style(style.expect("the template is correct"));
+    bar.enable_steady_tick(std::time::Duration::from_secs(1));
+    bar
+}
+
+#[allow(clippy::print_stderr)]
+pub(crate) fn tell(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,87 @@
+//! MobileNetV2, width 1.0 (Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks").
+//!
+//! Layers and names are those of torchvision's `mobilenet_v2`, with one number at the end.
+
+use super::{Builder, Conv, Network, Op};
+
+/// Expansion, channels, repeats and first stride of the bottlenecks: Table 2 of the paper.
+const BOTTLENECKS: [(i64, i64, i64, i64); 7] =
+    [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+
+/// The classifier. `masked` takes the mean over the tissue only, instead of over the whole cut-out.
+pub fn mobilenet_v2(epsilon: f64, masked: bool) -> Network {
+    let mut build = Builder::default();
+    let mut at = stem(&mut build);
+    let (mut index, mut channels) = (1, 32);
+    for (expansion, outputs, repeats, stride) in BOTTLENECKS {
+        for repeat in 0..repeats {
+            let stride = if repeat == 0 { stride } else { 1 };
+            at = bottleneck(&mut build, at, index, channels, outputs, expansion, stride);
+            (index, channels) = (index + 1, outputs);
+        }
+    }
+    at = build.conv(conv(index, "0", "1", channels, 1280, 1, 1, 1, true), at);
+    at = if masked { build.step(Op::MaskedMean { stride: 32 }, &[at, 0]) } else { build.step(Op::Mean, &[at]) };
+    build.step(Op::Linear { name: "classifier.1".into(), inputs: 1280, outputs: 1 }, &[at]);
+    build.finish(epsilon)
+}
+
+/// The first convolution: 3 channels to 32, half the size.
+pub(super) fn stem(build: &mut Builder) -> usize {
+    build.conv(conv(0, "0", "1", 3, 32, 3, 2, 1, true), 0)
+}
+
+/// One inverted residual. The sum is there where neither size nor channels change.
+pub(super) fn bottleneck(
+    build: &mut Builder,
+    input: usize,
+    index: usize,
+    channels: i64,
+    outputs: i64,
+    expansion: i64,
+    stride: i64,
+) -> usize {
+    let hidden = channels * expansion;
+    let mut at = input;
+    let (depthwise, depthwise_norm, project, project_norm) = if expansion == 1 {
+        ("conv.0.0", "conv.0.1", "conv.1", "conv.2")
+    } else {
+        at = build.conv(conv(index, "conv.0.0", "conv.0.1", channels, hidden, 1, 1, 1, true), at);
+        ("conv.1.0", "conv.1.1", "conv.2", "conv.3")
+    };
+    at = build.conv(conv(index, depthwise, depthwise_norm, hidden, hidden, 3, stride, hidden, true), at);
+    at = build.conv(conv(index, project, project_norm, hidden, outputs, 1, 1, 1, false), at);
+    if stride == 1 && channels == outputs { build.step(Op::Add, &[input, at]) } else { at }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn conv(
+    index: usize,
+    name: &str,
+    norm: &str,
+    inputs: i64,
+    outputs: i64,
+    kernel: i64,
+    stride: i64,
+    groups: i64,
+    relu6: bool,
+) -> Conv {
+    let (name, norm) = (format!("features.{index}.{name}"), Some(format!("features.{index}.{norm}")));
+    Conv { name, norm, inputs, outputs, kernel, stride, groups, relu6 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_has_the_size_of_torchvisions() {
+        // torchvision's has 3,504,872 trained numbers with 1000 outputs of 1281 numbers each.
+        assert_eq!(mobilenet_v2(1e-5, false).trained_numbers(), 3_504_872 - 999 * 1281);
+        let names: Vec<_> = mobilenet_v2(1e-5, false).parameters().into_iter().map(|one| one.name).collect();
+        assert_eq!(names.len(), 52 * 5 + 2);
+        for name in ["features.1.conv.2.running_var", "features.17.conv.1.0.weight", "features.18.1.bias"] {
+            assert!(names.iter().any(|one| one == name), "{name}");
+        }
+    }
+}

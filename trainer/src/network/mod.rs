@@ -1,0 +1,179 @@
+//! Networks as lists of steps: libtorch runs and trains them, the exporter writes them as ONNX.
+
+mod mobilenet;
+
+pub use mobilenet::mobilenet_v2;
+
+/// A network that is described once. Its input is a picture of 3 × size × size values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// The steps, in order. The last one is the output.
+    pub steps: Vec<Step>,
+    /// Added to the variance in every batch normalisation; 1e-3 in Keras and 1e-5 in torchvision.
+    pub epsilon: f64,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What is done.
+    pub op: Op,
+    /// With which values: 0 is the picture, n the result of the n-th step.
+    pub inputs: Vec<usize>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A convolution.
+    Conv(Conv),
+    /// The sum of two values of one shape.
+    Add,
+    /// Two values side by side, channel after channel.
+    Concat,
+    /// Every pixel four times: twice the width and the height.
+    Double,
+    /// The mean of every channel.
+    Mean,
+    /// The mean of every channel where the picture, the second input, is not black: the tissue of a cut-out.
+    MaskedMean {
+        /// How many times smaller than the picture the first input is.
+        stride: i64,
+    },
+    /// Numbers from numbers; dropout before it while training.
+    Linear {
+        /// Name of its weights.
+        name: String,
+        /// Numbers in.
+        inputs: i64,
+        /// Numbers out.
+        outputs: i64,
+    },
+}
+
+/// A convolution with batch normalisation or a bias.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv {
+    /// Name of its weights, as torchvision has it, such as `features.0.0`.
+    pub name: String,
+    /// Name of the batch normalisation after it; without one the convolution has a bias.
+    pub norm: Option<String>,
+    /// Channels in.
+    pub inputs: i64,
+    /// Channels out.
+    pub outputs: i64,
+    /// Width and height of the kernel, odd; the border is padded so that nothing gets smaller but by the stride.
+    pub kernel: i64,
+    /// 1 keeps the size, 2 halves it.
+    pub stride: i64,
+    /// 1, or the number of channels for a depthwise convolution.
+    pub groups: i64,
+    /// Whether ReLU6 follows.
+    pub relu6: bool,
+}
+
+/// What a parameter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Kernel of a convolution, `[outputs, inputs / groups, height, width]`.
+    Kernel,
+    /// Scale of a batch normalisation.
+    Scale,
+    /// Shift of a batch normalisation, or a bias.
+    Shift,
+    /// Matrix of a linear step, `[outputs, inputs]`.
+    Matrix,
+    /// Mean of a batch normalisation; it follows the data and is not trained.
+    RunningMean,
+    /// Variance of a batch normalisation; it follows the data and is not trained.
+    RunningVariance,
+}
+
+impl Role {
+    /// Whether the gradient moves it.
+    pub fn is_trained(self) -> bool {
+        !matches!(self, Self::RunningMean | Self::RunningVariance)
+    }
+}
+
+/// Name and shape of one array of numbers that a network holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Its name in a file of weights, as torchvision has it.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl Parameter {
+    /// How many numbers it holds.
+    pub fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Network {
+    /// Every array of numbers, in the order of the steps: kernel, scale, shift, running mean, running variance.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let mut all = Vec::new();
+        let mut add = |name: String, shape: &[i64], role| all.push(Parameter { name, shape: shape.to_vec(), role });
+        for step in &self.steps {
+            match &step.op {
+                Op::Conv(conv) => {
+                    let shape = [conv.outputs, conv.inputs / conv.groups, conv.kernel, conv.kernel];
+                    add(format!("{}.weight", conv.name), &shape, Role::Kernel);
+                    let outputs = [conv.outputs];
+                    match &conv.norm {
+                        Some(norm) => {
+                            add(format!("{norm}.weight"), &outputs, Role::Scale);
+                            add(format!("{norm}.bias"), &outputs, Role::Shift);
+                            add(format!("{norm}.running_mean"), &outputs, Role::RunningMean);
+                            add(format!("{norm}.running_var"), &outputs, Role::RunningVariance);
+                        }
+                        None => add(format!("{}.bias", conv.name), &outputs, Role::Shift),
+                    }
+                }
+                Op::Linear { name, inputs, outputs } => {
+                    add(format!("{name}.weight"), &[*outputs, *inputs], Role::Matrix);
+                    add(format!("{name}.bias"), &[*outputs], Role::Shift);
+                }
+                Op::Add | Op::Concat | Op::Double | Op::Mean | Op::MaskedMean { .. } => {}
+            }
+        }
+        all
+    }
+
+    /// How many numbers the gradient moves.
+    pub fn trained_numbers(&self) -> i64 {
+        self.parameters().iter().filter(|parameter| parameter.role.is_trained()).map(Parameter::len).sum()
+    }
+}
+
+/// Puts a network together, one step after the other.
+#[derive(Default)]
+pub(crate) struct Builder {
+    steps: Vec<Step>,
+}
+
+impl Builder {
+    /// Adds a step and gives the number of its result.
+    pub(crate) fn step(&mut self, op: Op, inputs: &[usize]) -> usize {
+        self.steps.push(Step { op, inputs: inputs.to_vec() });
+        self.steps.len()
+    }
+
+    pub(crate) fn conv(&mut self, conv: Conv, input: usize) -> usize {
+        self.step(Op::Conv(conv), &[input])
+    }
+
+    pub(crate) fn finish(self, epsilon: f64) -> Network {
+        Network { steps: self.steps, epsilon }
+    }
+}

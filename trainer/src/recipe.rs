@@ -1,0 +1,139 @@
+//! How a classifier is trained: every choice in one file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// A recipe, as it stands in a file of `trainer/recipes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Width and height of the network's input in pixels; a multiple of 32.
+    pub size: u32,
+    /// Take the mean over the tissue only, not over the whole cut-out.
+    pub masked_mean: bool,
+    /// Most passes over the training pictures.
+    pub epochs: u32,
+    /// Stop when the inner validation did not get better for so many epochs, and go back to its best; without it, all
+    /// epochs are trained and the last state counts.
+    #[serde(default)]
+    pub patience: Option<u32>,
+    /// What "better" means for `patience`.
+    #[serde(default)]
+    pub select: Select,
+    /// Pictures in one step.
+    pub batch: u32,
+    /// What is drawn in an epoch.
+    pub draw: Draw,
+    /// Step size of Adam.
+    pub learning_rate: f64,
+    /// The last layer's step size is this many times larger.
+    pub head_rate: f64,
+    /// Whether the step size falls to 0 along half a cosine.
+    pub cosine: bool,
+    /// Decoupled weight decay of kernels and matrices.
+    pub weight_decay: f64,
+    /// Share of numbers that the last layer loses while training.
+    pub dropout: f64,
+    /// Labels 0 and 1 become this and 1 minus this.
+    pub label_smoothing: f64,
+    /// Decay per step of the moving average of the weights that is used in the end; 0 uses the weights themselves.
+    pub average: f64,
+    /// Whether the batch normalisations keep the statistics of the pretrained network.
+    pub frozen_statistics: bool,
+    /// What is done to pictures while training.
+    pub augmentation: Augmentation,
+}
+
+/// Which figure of the inner validation decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// The F1 score, as in the paper.
+    #[default]
+    F1,
+    /// The area under the ROC curve.
+    Auc,
+    /// The loss.
+    Loss,
+}
+
+/// What is drawn in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draw {
+    /// Every file once.
+    Files,
+    /// Every photograph once, by one of its files.
+    Photographs,
+}
+
+/// How pictures are changed while training, each within its range and at random.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augmentation {
+    /// Mirror left and right in half of the cases.
+    pub mirror: bool,
+    /// Mirror up and down in half of the cases.
+    pub upside_down: bool,
+    /// Turn by at most this, both ways.
+    pub rotation_degrees: f32,
+    /// Move by at most this share of the picture, each way.
+    pub shift: f32,
+    /// Scale between these.
+    pub scale: [f32; 2],
+}
+
+impl Recipe {
+    /// The preset `paper` or `best`, or a file.
+    pub fn find(name: &str) -> Result<Self> {
+        let (origin, text) = match name {
+            "paper" => ("recipe paper".to_owned(), include_str!("../recipes/paper.yaml").to_owned()),
+            "best" => ("recipe best".to_owned(), include_str!("../recipes/best.yaml").to_owned()),
+            file => {
+                let read = std::fs::read_to_string(Path::new(file));
+                (file.to_owned(), read.with_context(|| format!("{file}: neither `paper` nor `best` nor a file"))?)
+            }
+        };
+        let recipe: Self = serde_yaml::from_str(&text).with_context(|| origin.clone())?;
+        recipe.check().with_context(|| origin)?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.size.is_multiple_of(32) && (32..=1024).contains(&self.size),
+            "size: {}; expected a multiple of 32 from 32 to 1024",
+            self.size
+        );
+        ensure!(self.epochs > 0 && self.batch > 1, "epochs must be at least 1 and batch at least 2");
+        let rates = [self.learning_rate, self.head_rate];
+        ensure!(rates.iter().all(|rate| *rate > 0.0), "learning_rate and head_rate must be greater than 0");
+        let shares = [self.dropout, self.average, self.label_smoothing * 2.0];
+        ensure!(
+            shares.iter().all(|share| (0.0..1.0).contains(share)),
+            "dropout and average must be in 0 to 1, label_smoothing in 0 to 0.5"
+        );
+        ensure!(self.weight_decay >= 0.0, "weight_decay must not be negative");
+        let how = &self.augmentation;
+        ensure!(
+            how.scale[0] > 0.0 && how.scale[0] <= how.scale[1] && how.shift >= 0.0 && how.rotation_degrees >= 0.0,
+            "augmentation: scale must be a rising pair above 0, shift and rotation_degrees not negative"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_presets_can_be_read_and_a_wrong_file_is_named() {
+        Recipe::find("paper").unwrap();
+        Recipe::find("best").unwrap();
+        let error = format!("{:#}", Recipe::find("/does/not/exist.yaml").unwrap_err());
+        assert!(error.contains("/does/not/exist.yaml") && error.contains("paper"), "{error}");
+    }
+}

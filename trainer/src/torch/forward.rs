@@ -1,0 +1,78 @@
+//! Running a network in libtorch.
+
+use tch::{Kind, Tensor};
+
+use super::Weights;
+use crate::network::{Network, Op};
+
+/// The output of `network` for `pictures`, `[n, 3, size, size]`: a number for each picture, `[n]`, from a classifier, a
+/// map `[n, 1, height, width]` from a locator.
+///
+/// `train` uses the statistics of the batch and moves the running ones; otherwise the running ones are used.
+/// `dropout` is the share of numbers that a linear step loses while training.
+pub(crate) fn forward(
+    network: &Network,
+    weights: &Weights,
+    trained: &Tensor,
+    pictures: &Tensor,
+    train: bool,
+    dropout: f64,
+) -> Tensor {
+    let mut parameters = weights.views(trained, &weights.running).into_iter();
+    let mut next = || parameters.next().expect("the views are those of the network's own parameters");
+    let mut values: Vec<Tensor> = vec![channels_last(pictures)];
+    for step in &network.steps {
+        let input = &values[step.inputs[0]];
+        let value = match &step.op {
+            Op::Conv(conv) => {
+                let (kernel, padding) = (next(), conv.kernel / 2);
+                let convolve = |bias: Option<Tensor>| {
+                    input.conv2d(&kernel, bias, [conv.stride; 2], [padding; 2], [1, 1], conv.groups)
+                };
+                let mut value = if conv.norm.is_some() {
+                    let (scale, shift, mean, variance) = (next(), next(), next(), next());
+                    let (scale, shift) = (Some(scale), Some(shift));
+                    let value = convolve(None);
+                    value.batch_norm(scale, shift, Some(mean), Some(variance), train, 0.1, network.epsilon, true)
+                } else {
+                    convolve(Some(next()))
+                };
+                // In place: neither the normalisation nor the convolution needs its output to go backward.
+                if conv.relu6 { value.relu6_() } else { value }
+            }
+            Op::Add => input + &values[step.inputs[1]],
+            Op::Concat => Tensor::cat(&[input, &values[step.inputs[1]]], 1),
+            Op::Double => {
+                let size = input.size();
+                input.upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)
+            }
+            Op::Mean => input.mean_dim([2, 3].as_slice(), false, None::<Kind>),
+            Op::MaskedMean { stride } => {
+                let tissue = tissue(&values[step.inputs[1]], *stride);
+                let all = tissue.sum_dim_intlist([2, 3].as_slice(), false, None::<Kind>).clamp_min(1e-6);
+                (input * tissue).sum_dim_intlist([2, 3].as_slice(), false, None::<Kind>) / all
+            }
+            Op::Linear { .. } => {
+                let (matrix, shift) = (next(), next());
+                let input = input.dropout(dropout, train);
+                input.linear(&matrix, Some(&shift)).squeeze_dim(1)
+            }
+        };
+        values.push(value);
+    }
+    values.pop().expect("a network has at least one step")
+}
+
+/// The share of each square of `stride` pixels that is not black: `[n, 1, size / stride, size / stride]`.
+fn tissue(pictures: &Tensor, stride: i64) -> Tensor {
+    let lit = pictures.amax([1].as_slice(), true).gt(BLACK).to_kind(Kind::Float);
+    lit.avg_pool2d([stride; 2], [stride; 2], [0, 0], false, false, None::<i64>)
+}
+
+/// Outside the tissue a picture in −1 to 1 is exactly −1; this is half a grey level above.
+pub(crate) const BLACK: f64 = -1.0 + 1.0 / 255.0;
+
+/// The same values in the order in memory that libtorch computes fastest with.
+fn channels_last(pictures: &Tensor) -> Tensor {
+    pictures.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}

@@ -1,0 +1,33 @@
+//! Training with libtorch: what the feature `torch` adds.
+
+mod adam;
+mod augment;
+mod forward;
+mod memory;
+#[cfg(test)]
+mod reference;
+mod training;
+mod weights;
+
+pub(crate) use adam::Adam;
+pub(crate) use augment::{augment, normalise};
+pub(crate) use forward::forward;
+use memory::keep_freed_memory;
+pub(crate) use training::{INTERRUPTED, Job, Pictures, predict, train};
+pub(crate) use weights::{Pretrained, Weights, read_tensors, write_tensors};
+
+use anyhow::{Context, Result};
+use std::sync::atomic::Ordering;
+use tch::Device;
+
+/// Sets up memory, threads and SIGINT; once, before anything is computed.
+pub(crate) fn set_up(threads: u32) -> Result<()> {
+    keep_freed_memory();
+    tch::set_num_threads(threads as i32);
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen to SIGINT")
+}
+
+/// The first GPU, or else the processor.
+pub(crate) fn device() -> Device {
+    Device::cuda_if_available()
+}
