@@ -18,6 +18,9 @@ enum Command {
     /// Train one network for each fold and measure it on what it has not seen
     #[cfg(feature = "torch")]
     Cv(crate::cv::Cv),
+    /// Train on everything, fit the operating point, write a bundle
+    #[cfg(feature = "torch")]
+    Fit(crate::fit::Fit),
     /// Put an ONNX network into a model bundle
     Pack(crate::pack::Pack),
     /// Measure a bundle on labelled pictures
@@ -31,6 +34,8 @@ impl Arguments {
             Command::Audit(audit) => audit.run(),
             #[cfg(feature = "torch")]
             Command::Cv(cv) => cv.run(),
+            #[cfg(feature = "torch")]
+            Command::Fit(fit) => fit.run(),
             Command::Pack(pack) => pack.run(),
             Command::Evaluate(evaluate) => evaluate.run(),
         }

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::dataset::{self, Labelled, Protocol};
+use crate::files::{read_rows, write_rows};
 use crate::network::mobilenet_v2;
 use crate::recipe::Recipe;
-use crate::run_folder::{RunFolder, read_rows, write_rows};
+use crate::report::Report;
+use crate::run_folder::RunFolder;
 use crate::split::split;
 use crate::torch::{self, Job, Pictures, Pretrained, Weights, predict, train};
 
@@ -103,7 +105,6 @@ impl Cv {
             &prepared.settings("cv", &self.common, &self.protocol, &recipe, self.networks)?,
         )?;
         let predictions = out_of_fold(&prepared, &self.common, &self.protocol, &recipe, self.networks, &folder)?;
-        write_rows(&folder.path().join("predictions.csv"), &predictions)?;
         let judged: Vec<Judged> = predictions.iter().map(Prediction::judged).collect();
         println!("{} protocol, pooled out-of-fold, {} pictures", self.protocol, judged.len());
         for (name, interval) in Summary::of(&judged, 0.5).figures() {
@@ -111,6 +112,7 @@ impl Cv {
                 println!("{name:<31} {:.4}  95 % {:.4} to {:.4}", found.value, found.low, found.high);
             }
         }
+        println!("{}", folder.path().join("report.html").display());
         Ok(())
     }
 }
@@ -195,12 +197,13 @@ pub(crate) fn out_of_fold(
 ) -> Result<Vec<Prediction>> {
     let network = mobilenet_v2(prepared.pretrained.epsilon, recipe.masked_mean);
     let folds = dataset::check_folds(&prepared.labelled)?;
-    let mut all = Vec::new();
+    let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {
         let mut of_fold: Vec<Prediction> = Vec::new();
         for member in 0..networks {
             let name = if networks == 1 { format!("fold-{fold}") } else { format!("fold-{fold}-network-{member}") };
             let part = folder.part(&name)?;
+            trainings.push((name.clone(), part.clone()));
             let table = part.join("predictions.csv");
             let found = match read_rows(&table)? {
                 Some(found) => found,
@@ -248,7 +251,32 @@ pub(crate) fn out_of_fold(
         tell(&format!("fold {fold}: {} pictures, AUC {area}", judged.len()));
         all.extend(of_fold);
     }
+    write_rows(&folder.path().join("predictions.csv"), &all)?;
+    let report = Report {
+        title: format!("Cross-validation, {protocol} protocol"),
+        warning: warning(protocol),
+        settings: std::fs::read_to_string(folder.path().join("run.yaml")).unwrap_or_default(),
+        predictions: &all,
+        trainings,
+        data: &common.data,
+    };
+    report.write(folder.path())?;
     Ok(all)
+}
+
+/// What the figures of a protocol are worth.
+fn warning(protocol: &Protocol) -> &'static str {
+    match protocol {
+        Protocol::Paper => {
+            "Files were split at random, as in the paper: copies of one photograph are in training and test. These figures \
+             say how well a network recognises pictures that it knows, and not how it judges a new patient. Read them only \
+             beside those of the grouped protocol."
+        }
+        Protocol::Grouped | Protocol::File(_) => {
+            "No photograph group of the table of folds is in training and test. Where the table missed copies of a \
+             photograph, the figures still flatter; `anemia-train audit` finds such copies."
+        }
+    }
 }
 
 /// A bar with the time left; lines instead where nobody watches.

@@ -84,11 +84,11 @@ pub struct Output {
     pub kind: OutputKind,
 }
 
-/// What the number that a classifier gives means.
+/// What the number means that a classifier gives for a picture, or a locator for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputKind {
-    /// Probability of anemia, 0 to 1.
+    /// Probability of anemia or of tissue, 0 to 1.
     Probability,
     /// Its logit, ln(p / (1 − p)).
     Logit,
@@ -172,11 +172,11 @@ pub struct Training {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfTest {
-    /// A cut-out of exactly the network's input size, as PNG; path in the bundle.
+    /// A picture of exactly the network's input size, as PNG, a cut-out for a classifier; path in the bundle.
     pub path: String,
     /// Hash of the file.
     pub sha256: Sha256,
-    /// The network's raw output for it at fp32.
+    /// The network's raw output for it at fp32; of a locator the mean over its map.
     pub expected: f32,
     /// Greatest difference that still counts as working.
     pub tolerance: f32,

@@ -14,7 +14,7 @@ use anemia_bundle::{Bundle, Precision};
 
 pub use error::EngineError;
 pub use library::{LIBRARY_VARIABLE, find_library, source_folder};
-pub use selftest::self_test;
+pub use selftest::{answer, self_test};
 
 /// A loaded network.
 pub trait Engine: Send {

@@ -1,14 +1,16 @@
-//! Metrics of a classifier, with confidence intervals that respect which pictures belong together.
+//! Metrics of a classifier, with confidence intervals that respect which pictures belong together, and plots of them.
 
 mod bootstrap;
 mod calibration;
 mod metrics;
+mod plot;
 mod roc;
 mod summary;
 
 pub use bootstrap::{Interval, bootstrap};
 pub use calibration::{ReliabilityBin, calibration_error, fit_temperature, log_loss, reliability, scale};
 pub use metrics::{Confusion, auc};
+pub use plot::{Line, plot};
 pub use roc::{RocPoint, roc, sensitivity_at, threshold_for};
 pub use summary::{FIXED_SPECIFICITY, Summary};
 

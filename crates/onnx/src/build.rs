@@ -2,11 +2,13 @@
 
 use prost::bytes::Bytes;
 
+use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::type_proto::{self, Value};
 use crate::proto::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto,
 };
 
 /// A model of the standard operator set 17 around `graph`, in the file format of ONNX 1.12 (IR version 8).
@@ -26,6 +28,36 @@ pub fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
         op_type: Some(operator.to_owned()),
         input: inputs.iter().map(|name| (*name).to_owned()).collect(),
         output: outputs.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+/// An attribute that is a whole number, such as the `group` of a `Conv`.
+pub fn integer(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(value),
+        ..Default::default()
+    }
+}
+
+/// An attribute that is a list of whole numbers, such as the `strides` of a `Conv`.
+pub fn integers(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Ints as i32),
+        ints: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// An attribute that is a word, such as the `mode` of a `Resize`.
+pub fn word(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::String as i32),
+        s: Some(value.to_owned().into()),
         ..Default::default()
     }
 }

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::dataset::{self, FOLDS, FoldRow, SheetRow};
-use crate::run_folder::write_rows;
+use crate::files::write_rows;
 pub use duplicates::group;
 pub use plate::Plate;
 use tables::Found;

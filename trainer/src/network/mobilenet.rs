@@ -11,28 +11,32 @@ const BOTTLENECKS: [(i64, i64, i64, i64); 7] =
 /// The classifier. `masked` takes the mean over the tissue only, instead of over the whole cut-out.
 pub fn mobilenet_v2(epsilon: f64, masked: bool) -> Network {
     let mut build = Builder::default();
-    let mut at = stem(&mut build);
-    let (mut index, mut channels) = (1, 32);
-    for (expansion, outputs, repeats, stride) in BOTTLENECKS {
-        for repeat in 0..repeats {
-            let stride = if repeat == 0 { stride } else { 1 };
-            at = bottleneck(&mut build, at, index, channels, outputs, expansion, stride);
-            (index, channels) = (index + 1, outputs);
-        }
-    }
-    at = build.conv(conv(index, "0", "1", channels, 1280, 1, 1, 1, true), at);
+    let bottlenecks = encoder(&mut build, BOTTLENECKS.len());
+    let mut at = *bottlenecks.last().expect("there are seven stages");
+    at = build.conv(conv(bottlenecks.len(), "0", "1", 320, 1280, 1, 1, 1, true), at);
     at = if masked { build.step(Op::MaskedMean { stride: 32 }, &[at, 0]) } else { build.step(Op::Mean, &[at]) };
     build.step(Op::Linear { name: "classifier.1".into(), inputs: 1280, outputs: 1 }, &[at]);
     build.finish(epsilon)
 }
 
-/// The first convolution: 3 channels to 32, half the size.
-pub(super) fn stem(build: &mut Builder) -> usize {
-    build.conv(conv(0, "0", "1", 3, 32, 3, 2, 1, true), 0)
+/// The stem and the first `stages` stages; gives the results of `features.0`, `features.1` …
+pub(super) fn encoder(build: &mut Builder, stages: usize) -> Vec<usize> {
+    // Three channels to 32, half the size.
+    let mut results = vec![build.conv(conv(0, "0", "1", 3, 32, 3, 2, 1, true), 0)];
+    let mut channels = 32;
+    for (expansion, outputs, repeats, stride) in BOTTLENECKS.into_iter().take(stages) {
+        for repeat in 0..repeats {
+            let (index, input) = (results.len(), results[results.len() - 1]);
+            let stride = if repeat == 0 { stride } else { 1 };
+            results.push(bottleneck(build, input, index, channels, outputs, expansion, stride));
+            channels = outputs;
+        }
+    }
+    results
 }
 
 /// One inverted residual. The sum is there where neither size nor channels change.
-pub(super) fn bottleneck(
+fn bottleneck(
     build: &mut Builder,
     input: usize,
     index: usize,
@@ -51,7 +55,7 @@ pub(super) fn bottleneck(
     };
     at = build.conv(conv(index, depthwise, depthwise_norm, hidden, hidden, 3, stride, hidden, true), at);
     at = build.conv(conv(index, project, project_norm, hidden, outputs, 1, 1, 1, false), at);
-    if stride == 1 && channels == outputs { build.step(Op::Add, &[input, at]) } else { at }
+    if stride == 1 && channels == outputs { build.step(Op::Add { relu6: false }, &[input, at]) } else { at }
 }
 
 #[allow(clippy::too_many_arguments)]

@@ -1,7 +1,12 @@
 //! Networks as lists of steps: libtorch runs and trains them, the exporter writes them as ONNX.
 
+mod export;
+mod locator;
 mod mobilenet;
 
+pub(crate) use export::BLACK;
+pub use export::{INPUT, export};
+pub use locator::lid_net;
 pub use mobilenet::mobilenet_v2;
 
 /// A network that is described once. Its input is a picture of 3 × size × size values.
@@ -28,9 +33,10 @@ pub enum Op {
     /// A convolution.
     Conv(Conv),
     /// The sum of two values of one shape.
-    Add,
-    /// Two values side by side, channel after channel.
-    Concat,
+    Add {
+        /// Whether ReLU6 follows.
+        relu6: bool,
+    },
     /// Every pixel four times: twice the width and the height.
     Double,
     /// The mean of every channel.
@@ -109,13 +115,8 @@ pub struct Parameter {
 
 impl Parameter {
     /// How many numbers it holds.
-    pub fn len(&self) -> i64 {
+    pub fn size(&self) -> i64 {
         self.shape.iter().product()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -144,7 +145,7 @@ impl Network {
                     add(format!("{name}.weight"), &[*outputs, *inputs], Role::Matrix);
                     add(format!("{name}.bias"), &[*outputs], Role::Shift);
                 }
-                Op::Add | Op::Concat | Op::Double | Op::Mean | Op::MaskedMean { .. } => {}
+                Op::Add { .. } | Op::Double | Op::Mean | Op::MaskedMean { .. } => {}
             }
         }
         all
@@ -152,7 +153,7 @@ impl Network {
 
     /// How many numbers the gradient moves.
     pub fn trained_numbers(&self) -> i64 {
-        self.parameters().iter().filter(|parameter| parameter.role.is_trained()).map(Parameter::len).sum()
+        self.parameters().iter().filter(|parameter| parameter.role.is_trained()).map(Parameter::size).sum()
     }
 }
 

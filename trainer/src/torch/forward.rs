@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Weights;
-use crate::network::{Network, Op};
+use crate::network::{BLACK, Network, Op};
 
 /// The output of `network` for `pictures`, `[n, 3, size, size]`: a number for each picture, `[n]`, from a classifier, a
 /// map `[n, 1, height, width]` from a locator.
@@ -40,8 +40,10 @@ pub(crate) fn forward(
                 // In place: neither the normalisation nor the convolution needs its output to go backward.
                 if conv.relu6 { value.relu6_() } else { value }
             }
-            Op::Add => input + &values[step.inputs[1]],
-            Op::Concat => Tensor::cat(&[input, &values[step.inputs[1]]], 1),
+            Op::Add { relu6 } => {
+                let mut sum = input + &values[step.inputs[1]];
+                if *relu6 { sum.relu6_() } else { sum }
+            }
             Op::Double => {
                 let size = input.size();
                 input.upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)
@@ -65,12 +67,9 @@ pub(crate) fn forward(
 
 /// The share of each square of `stride` pixels that is not black: `[n, 1, size / stride, size / stride]`.
 fn tissue(pictures: &Tensor, stride: i64) -> Tensor {
-    let lit = pictures.amax([1].as_slice(), true).gt(BLACK).to_kind(Kind::Float);
+    let lit = pictures.amax([1].as_slice(), true).gt(f64::from(BLACK)).to_kind(Kind::Float);
     lit.avg_pool2d([stride; 2], [stride; 2], [0, 0], false, false, None::<i64>)
 }
-
-/// Outside the tissue a picture in −1 to 1 is exactly −1; this is half a grey level above.
-pub(crate) const BLACK: f64 = -1.0 + 1.0 / 255.0;
 
 /// The same values in the order in memory that libtorch computes fastest with.
 fn channels_last(pictures: &Tensor) -> Tensor {

@@ -2,6 +2,8 @@
 
 mod adam;
 mod augment;
+#[cfg(test)]
+mod exported;
 mod forward;
 mod memory;
 #[cfg(test)]
@@ -13,18 +15,22 @@ pub(crate) use adam::Adam;
 pub(crate) use augment::{augment, normalise};
 pub(crate) use forward::forward;
 use memory::keep_freed_memory;
-pub(crate) use training::{INTERRUPTED, Job, Pictures, predict, train};
+pub(crate) use training::{Epoch, INTERRUPTED, Job, Pictures, predict, train};
 pub(crate) use weights::{Pretrained, Weights, read_tensors, write_tensors};
 
 use anyhow::{Context, Result};
+use std::sync::Once;
 use std::sync::atomic::Ordering;
 use tch::Device;
 
-/// Sets up memory, threads and SIGINT; once, before anything is computed.
+/// Sets up memory, threads and SIGINT, before anything is computed.
 pub(crate) fn set_up(threads: u32) -> Result<()> {
     keep_freed_memory();
     tch::set_num_threads(threads as i32);
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("cannot listen to SIGINT")
+    static LISTENING: Once = Once::new();
+    let mut result = Ok(());
+    LISTENING.call_once(|| result = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)));
+    result.context("cannot listen to SIGINT")
 }
 
 /// The first GPU, or else the processor.

@@ -26,7 +26,7 @@ fn noise(length: i64, phase: f64) -> Tensor {
 
 /// The formulas of the script.
 fn values(one: &Parameter) -> Tensor {
-    let flat = noise(one.len(), (one.name.len() % 7) as f64);
+    let flat = noise(one.size(), (one.name.len() % 7) as f64);
     let flat = match (one.role, &one.shape[..]) {
         (Role::Kernel, &[_, i, h, w]) => flat * (6.0 / (i * h * w) as f64).sqrt(),
         (Role::Matrix, _) => flat * 0.05,

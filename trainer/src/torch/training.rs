@@ -17,7 +17,7 @@ use tch::{Kind, Reduction, Tensor, no_grad};
 use super::{Adam, Weights, augment, forward, normalise, read_tensors, write_tensors};
 use crate::network::{Network, Role};
 use crate::recipe::{Draw, Recipe, Select};
-use crate::run_folder::{read_rows, write_rows};
+use crate::files::{read_rows, write_rows};
 
 /// Set by SIGINT: a run ends after the step in hand.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);

@@ -27,7 +27,7 @@ impl Weights {
         tch::manual_seed(seed);
         let parameters = network.parameters();
         let start = |parameter: &Parameter| {
-            let (length, options) = (parameter.len(), (Kind::Float, Device::Cpu));
+            let (length, options) = (parameter.size(), (Kind::Float, Device::Cpu));
             match parameter.role {
                 Role::Kernel => {
                     let fan_out = parameter.shape[0] * parameter.shape[2] * parameter.shape[3];
@@ -86,7 +86,7 @@ impl Weights {
     /// One view for each parameter, with its shape.
     pub(crate) fn views(&self, trained: &Tensor, running: &Tensor) -> Vec<Tensor> {
         let sizes = |trained: bool| -> Vec<i64> {
-            self.parameters.iter().filter(|one| one.role.is_trained() == trained).map(Parameter::len).collect()
+            self.parameters.iter().filter(|one| one.role.is_trained() == trained).map(Parameter::size).collect()
         };
         let mut trained = trained.split_with_sizes(&sizes(true)[..], 0).into_iter();
         let mut running = running.split_with_sizes(&sizes(false)[..], 0).into_iter();
@@ -124,7 +124,7 @@ impl Weights {
     /// A vector as long as `trained` that holds `value(parameter)` for the numbers of each parameter.
     pub(crate) fn spread(&self, value: impl Fn(&Parameter) -> f64) -> Tensor {
         let device = self.trained.device();
-        let part = |one: &Parameter| Tensor::full([one.len()], value(one), (Kind::Float, device));
+        let part = |one: &Parameter| Tensor::full([one.size()], value(one), (Kind::Float, device));
         Tensor::cat(&self.parameters.iter().filter(|one| one.role.is_trained()).map(part).collect::<Vec<_>>(), 0)
     }
 }

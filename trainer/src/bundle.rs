@@ -1,0 +1,100 @@
+//! Putting a network, its self-test and its card into a bundle.
+
+use std::path::Path;
+
+use anemia_bundle::{
+    Bundle, FORMAT_VERSION, FileEntry, Input, Manifest, Metric, ModelFile, OperatingPoint, Output, OutputKind,
+    Precision, SelfTest, Sha256, Task, Training, write_bundle,
+};
+use anemia_engine::EngineOptions;
+use anemia_vision::phantom::Phantom;
+use anemia_vision::{BoxLocator, CutOut, Frame, Locator, Roi, write_png};
+use anyhow::Result;
+
+/// Phantoms of the self-test: one red, one pale, one between, so that the answers differ.
+const SELF_TEST: [(u64, f32); 3] = [(1, 0.0), (2, 0.5), (3, 1.0)];
+/// Kernels of different processors round differently; a wrong network or a wrong input is further off than this.
+const TOLERANCE: f32 = 0.02;
+
+/// What goes into a bundle.
+pub(crate) struct Content {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) task: Task,
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) operating_point: Option<OperatingPoint>,
+    pub(crate) metrics: Vec<Metric>,
+    pub(crate) training: Training,
+    /// The fp32 network.
+    pub(crate) network: Vec<u8>,
+    /// The text of card.md.
+    pub(crate) card: Vec<u8>,
+}
+
+/// Writes the bundle into `out`, which must not exist yet. The answers of the self-test are those of the network.
+pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
+    let Content { task, network, card, input, .. } = &content;
+    let work = tempfile::tempdir()?;
+    let mut files: Vec<(String, Vec<u8>)> = vec![("fp32.onnx".into(), network.clone()), ("card.md".into(), card.clone())];
+    let mut selftest = Vec::new();
+    for (index, &(seed, pallor)) in SELF_TEST.iter().enumerate() {
+        let path = format!("selftest/phantom-{}.png", index + 1);
+        let spec = input.spec();
+        let bytes = phantom(seed, pallor, *task, spec.width, spec.height, &work.path().join("phantom.png"))?;
+        // The answer is filled in below, once the network can be asked.
+        selftest.push(SelfTest { path: path.clone(), sha256: Sha256::of(&bytes), expected: 0.0, tolerance: 1.0 });
+        files.push((path, bytes));
+    }
+    let mut manifest = Manifest {
+        format: FORMAT_VERSION,
+        models: vec![ModelFile {
+            precision: Precision::Fp32,
+            path: "fp32.onnx".into(),
+            sha256: Sha256::of(network),
+            operating_point: content.operating_point,
+            metrics: content.metrics.clone(),
+        }],
+        selftest,
+        files: vec![FileEntry { path: "card.md".into(), sha256: Sha256::of(card) }],
+        tools: vec![format!("anemia-train {}", env!("CARGO_PKG_VERSION"))],
+        name: content.name.clone(),
+        version: content.version.clone(),
+        task: *task,
+        input: input.clone(),
+        output: content.output.clone(),
+        training: content.training.clone(),
+    };
+    let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+
+    let draft = work.path().join("draft");
+    write_bundle(&draft, &manifest, &borrowed)?;
+    let bundle = Bundle::open(&draft)?;
+    let mut engine = anemia_engine::load(&bundle, Precision::Fp32, &EngineOptions::default())?;
+    let mut picture = Frame::default();
+    // A logit moves further than a probability.
+    let tolerance = match manifest.output.kind {
+        OutputKind::Probability => TOLERANCE,
+        OutputKind::Logit => TOLERANCE * 5.0,
+    };
+    for test in &mut manifest.selftest {
+        anemia_vision::read_picture(&bundle.path_of(&test.path), &mut picture)?;
+        manifest.input.spec().write(picture.rgb(), engine.input());
+        (test.expected, test.tolerance) = (anemia_engine::answer(engine.run()?), tolerance);
+    }
+    write_bundle(out, &manifest, &borrowed)?;
+    Ok(())
+}
+
+/// A phantom as the network sees it, as PNG: its cut-out for a classifier, all of it for a locator.
+fn phantom(seed: u64, pallor: f32, task: Task, width: usize, height: usize, scratch: &Path) -> Result<Vec<u8>> {
+    let mut frame = Frame::default();
+    let mut roi: Roi = Phantom { pallor, ..Phantom::from_seed(seed) }.render(640, 360, &mut frame);
+    if task == Task::Locate {
+        BoxLocator { x: 0, y: 0, width: frame.width(), height: frame.height() }.locate(&frame, &mut roi);
+    }
+    let mut cutout = CutOut::new();
+    cutout.cut(&frame, &roi, width, height);
+    write_png(scratch, width, height, cutout.pixels())?;
+    Ok(std::fs::read(scratch)?)
+}

@@ -1,0 +1,165 @@
+//! Writing a trained network as ONNX: batch normalisation folded into the convolutions, fixed input size, opset 17.
+
+use std::collections::HashMap;
+
+use anemia_onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use anemia_onnx::{float_tensor, float_value, integer, integers, model, node, word};
+use anyhow::{Context, Result};
+
+use super::{Conv, Network, Op};
+
+/// Name of the picture in the graph.
+pub const INPUT: &str = "image";
+/// Outside the tissue a picture in −1 to 1 is exactly −1; this is half a grey level above.
+pub(crate) const BLACK: f32 = -1.0 + 1.0 / 255.0;
+
+/// The graph of `network` with its trained `values`, by parameter name, for pictures of `size` × `size` pixels.
+///
+/// `output` names the result: `[1, 1]` from a classifier, `[1, 1, size / 2, size / 2]` from a locator.
+pub fn export(network: &Network, values: &HashMap<String, Vec<f32>>, size: i64, output: &str) -> Result<ModelProto> {
+    let mut writer = Writer { values, epsilon: network.epsilon, nodes: Vec::new(), constants: Vec::new() };
+    writer.constants.push(float_tensor("zero", &[], &[0.0]));
+    writer.constants.push(float_tensor("six", &[], &[6.0]));
+    let mut names = vec![INPUT.to_owned()];
+    for (index, step) in network.steps.iter().enumerate() {
+        let inputs: Vec<&str> = step.inputs.iter().map(|&input| names[input].as_str()).collect();
+        let last = index + 1 == network.steps.len();
+        let name = if last { output.to_owned() } else { format!("step{}", index + 1) };
+        writer.step(&step.op, &inputs, &name)?;
+        names.push(name);
+    }
+    let is_map = matches!(network.steps.last(), Some(step) if matches!(step.op, Op::Conv(_)));
+    let shape = if is_map { vec![1, 1, size / 2, size / 2] } else { vec![1, 1] };
+    Ok(model(GraphProto {
+        name: Some("anemiad".into()),
+        node: writer.nodes,
+        initializer: writer.constants,
+        input: vec![float_value(INPUT, &[1, 3, size, size])],
+        output: vec![float_value(output, &shape)],
+        ..Default::default()
+    }))
+}
+
+struct Writer<'a> {
+    values: &'a HashMap<String, Vec<f32>>,
+    epsilon: f64,
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+}
+
+impl Writer<'_> {
+    fn step(&mut self, op: &Op, inputs: &[&str], name: &str) -> Result<()> {
+        match op {
+            Op::Conv(conv) => self.conv(conv, inputs[0], name)?,
+            Op::Add { relu6 } => {
+                let sum = self.before_relu6(*relu6, name);
+                self.push("Add", inputs, &sum);
+            }
+            Op::Double => {
+                let scales = format!("{name}.scales");
+                self.constants.push(float_tensor(&scales, &[4], &[1.0, 1.0, 2.0, 2.0]));
+                self.push("Resize", &[inputs[0], "", &scales], name).attribute = vec![
+                    word("mode", "nearest"),
+                    word("coordinate_transformation_mode", "asymmetric"),
+                    word("nearest_mode", "floor"),
+                ];
+            }
+            Op::Mean => {
+                let mean = format!("{name}.mean");
+                self.push("GlobalAveragePool", inputs, &mean);
+                self.push("Flatten", &[&mean], name);
+            }
+            Op::MaskedMean { stride } => self.masked_mean(*stride, inputs, name),
+            Op::Linear { name: weights, inputs: from, outputs } => {
+                let (matrix, shift) = (format!("{weights}.weight"), format!("{weights}.bias"));
+                self.constants.push(float_tensor(&matrix, &[*outputs, *from], self.value(&matrix)?));
+                self.constants.push(float_tensor(&shift, &[*outputs], self.value(&shift)?));
+                self.push("Gemm", &[inputs[0], &matrix, &shift], name).attribute = vec![integer("transB", 1)];
+            }
+        }
+        match op {
+            Op::Conv(Conv { relu6: true, .. }) | Op::Add { relu6: true } => {
+                self.push("Clip", &[&self.before_relu6(true, name), "zero", "six"], name);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The convolution with the normalisation after it: `w · s / √(v + ε)` and `b − m · s / √(v + ε)`.
+    fn conv(&mut self, conv: &Conv, input: &str, name: &str) -> Result<()> {
+        let weight = format!("{}.weight", conv.name);
+        let mut kernel: Vec<f32> = self.value(&weight)?.to_vec();
+        let bias: Vec<f32> = match &conv.norm {
+            None => self.value(&format!("{}.bias", conv.name))?.to_vec(),
+            Some(norm) => {
+                let part = |part: &str| self.value(&format!("{norm}.{part}"));
+                let (scale, shift, mean, variance) =
+                    (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+                let factors: Vec<f64> = scale
+                    .iter()
+                    .zip(variance)
+                    .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + self.epsilon).sqrt())
+                    .collect();
+                for (row, factor) in kernel.chunks_exact_mut(kernel_size(conv)).zip(&factors) {
+                    row.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+                }
+                let folded = |((&shift, &mean), factor): ((&f32, &f32), &f64)| {
+                    (f64::from(shift) - f64::from(mean) * factor) as f32
+                };
+                shift.iter().zip(mean).zip(&factors).map(folded).collect()
+            }
+        };
+        let shape = [conv.outputs, conv.inputs / conv.groups, conv.kernel, conv.kernel];
+        let shift = format!("{}.bias", conv.name);
+        self.constants.push(float_tensor(&weight, &shape, &kernel));
+        self.constants.push(float_tensor(&shift, &[conv.outputs], &bias));
+        let out = self.before_relu6(conv.relu6, name);
+        let made = self.push("Conv", &[input, &weight, &shift], &out);
+        made.name = Some(conv.name.clone());
+        made.attribute = vec![
+            integers("kernel_shape", &[conv.kernel; 2]),
+            integers("strides", &[conv.stride; 2]),
+            integers("pads", &[conv.kernel / 2; 4]),
+            integer("group", conv.groups),
+        ];
+        Ok(())
+    }
+
+    /// The mean of the features where the picture is not black.
+    fn masked_mean(&mut self, stride: i64, inputs: &[&str], name: &str) {
+        let part = |part: &str| format!("{name}.{part}");
+        let (brightest, lit, tissue, pooled) = (part("brightest"), part("lit"), part("tissue"), part("pooled"));
+        self.constants.push(float_tensor(&part("black"), &[], &[BLACK]));
+        self.constants.push(float_tensor(&part("least"), &[], &[1e-6]));
+        self.push("ReduceMax", &[inputs[1]], &brightest).attribute = vec![integers("axes", &[1])];
+        self.push("Greater", &[&brightest, &part("black")], &lit);
+        self.push("Cast", &[&lit], &tissue).attribute = vec![integer("to", 1)];
+        self.push("AveragePool", &[&tissue], &pooled).attribute =
+            vec![integers("kernel_shape", &[stride; 2]), integers("strides", &[stride; 2])];
+        self.push("Mul", &[inputs[0], &pooled], &part("inside"));
+        self.push("GlobalAveragePool", &[&part("inside")], &part("mean"));
+        self.push("GlobalAveragePool", &[&pooled], &part("share"));
+        self.push("Max", &[&part("share"), &part("least")], &part("divisor"));
+        self.push("Div", &[&part("mean"), &part("divisor")], &part("over"));
+        self.push("Flatten", &[&part("over")], name);
+    }
+
+    fn before_relu6(&self, relu6: bool, name: &str) -> String {
+        if relu6 { format!("{name}.linear") } else { name.to_owned() }
+    }
+
+    fn push(&mut self, operator: &str, inputs: &[&str], output: &str) -> &mut NodeProto {
+        self.nodes.push(node(operator, inputs, &[output]));
+        let last = self.nodes.len() - 1;
+        &mut self.nodes[last]
+    }
+
+    fn value(&self, name: &str) -> Result<&[f32]> {
+        self.values.get(name).map(Vec::as_slice).with_context(|| format!("the weights have no {name}"))
+    }
+}
+
+fn kernel_size(conv: &Conv) -> usize {
+    (conv.inputs / conv.groups * conv.kernel * conv.kernel) as usize
+}
