@@ -21,6 +21,9 @@ enum Command {
     /// Train on everything, fit the operating point, write a bundle
     #[cfg(feature = "torch")]
     Fit(crate::fit::Fit),
+    /// Train the network that finds the conjunctiva, write a bundle
+    #[cfg(feature = "torch")]
+    Locate(crate::locate::Locate),
     /// Put an ONNX network into a model bundle
     Pack(crate::pack::Pack),
     /// Measure a bundle on labelled pictures
@@ -36,6 +39,8 @@ impl Arguments {
             Command::Cv(cv) => cv.run(),
             #[cfg(feature = "torch")]
             Command::Fit(fit) => fit.run(),
+            #[cfg(feature = "torch")]
+            Command::Locate(locate) => locate.run(),
             Command::Pack(pack) => pack.run(),
             Command::Evaluate(evaluate) => evaluate.run(),
         }

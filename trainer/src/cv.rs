@@ -17,7 +17,7 @@ use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::run_folder::RunFolder;
 use crate::split::split;
-use crate::torch::{self, Job, Pictures, Pretrained, Weights, predict, train};
+use crate::torch::{self, Classifier, Pictures, Pretrained, Weights, train};
 
 /// Trains one network for each fold and measures it on the pictures that it has not seen.
 #[derive(Args)]
@@ -211,29 +211,21 @@ pub(crate) fn out_of_fold(
                     let whole = *protocol != Protocol::Paper;
                     let inner = recipe.patience.is_some();
                     let parts = split(&prepared.labelled, fold, inner, whole, common.seed + u64::from(member));
+                    let seed = common.seed + u64::from(member);
+                    let classifier =
+                        Classifier::new(&network, recipe, &prepared.pictures, &parts.train, parts.validation);
                     let bar = progress(u64::from(recipe.epochs), &name);
-                    let job = Job {
-                        network: &network,
-                        recipe,
-                        pictures: &prepared.pictures,
-                        train: parts.train,
-                        validation: parts.validation,
-                        seed: common.seed + u64::from(member),
-                        stream: u64::from(fold),
-                        folder: &part,
-                        bar: &bar,
-                    };
-                    let mut weights = prepared.start(&network, common.seed + u64::from(member))?;
-                    let state = train(&job, prepared.start(&network, common.seed + u64::from(member))?)?;
-                    weights.running = state.running;
-                    let logits = predict(&job, &weights, &state.trained, &parts.test);
+                    let plan = recipe.plan(seed, u64::from(fold), &part, &bar);
+                    let state = train(&classifier, &plan, prepared.start(&network, seed)?)?;
+                    let weights = prepared.start(&network, seed)?;
+                    let logits = classifier.predict(&weights, &state, &parts.test);
                     let row = |(&index, logit): (&usize, f32)| {
                         let one = &prepared.labelled[index];
                         let path = one.path.clone();
                         Prediction { path, anemic: one.anemic, photo_group: one.photo_group, fold, logit }
                     };
                     let rows: Vec<Prediction> = parts.test.iter().zip(logits).map(row).collect();
-                    weights.write(&part.join("weights.safetensors"), &state.trained)?;
+                    weights.write(&part.join("weights.safetensors"), &state)?;
                     write_rows(&table, &rows)?;
                     bar.finish_and_clear();
                     rows

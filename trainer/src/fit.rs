@@ -6,7 +6,6 @@ use anemia_bundle::{Input, Metric, OperatingPoint, Output, OutputKind, Task, Tra
 use anemia_evaluation::{Interval, Judged, Summary, fit_temperature, roc, scale, threshold_for};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use tch::Device;
 
 use crate::bundle::{self, Content};
 use crate::cv::{self, Common, Prediction};
@@ -14,7 +13,7 @@ use crate::dataset::Protocol;
 use crate::network::{INPUT, export, mobilenet_v2};
 use crate::recipe::Recipe;
 use crate::run_folder::RunFolder;
-use crate::torch::{Job, train};
+use crate::torch::{Classifier, train};
 
 /// The share of anemic pictures that must lie above the threshold.
 const SENSITIVITY: f64 = 0.90;
@@ -111,24 +110,13 @@ impl Fit {
         if recipe.patience.take().is_some() {
             recipe.epochs = self.typical_epochs()?;
         }
+        let all: Vec<usize> = (0..prepared.labelled.len()).collect();
+        let classifier = Classifier::new(&network, &recipe, &prepared.pictures, &all, Vec::new());
         let bar = cv::progress(u64::from(recipe.epochs), "all pictures");
-        let job = Job {
-            network: &network,
-            recipe: &recipe,
-            pictures: &prepared.pictures,
-            train: (0..prepared.labelled.len()).collect(),
-            validation: Vec::new(),
-            seed: self.common.seed,
-            stream: u64::from(u32::MAX),
-            folder: folder.path(),
-            bar: &bar,
-        };
-        let weights = prepared.start(&network, self.common.seed)?;
-        let mut state = train(&job, weights)?;
+        let plan = recipe.plan(self.common.seed, u64::from(u32::MAX), folder.path(), &bar);
+        let state = train(&classifier, &plan, prepared.start(&network, self.common.seed)?)?;
         bar.finish_and_clear();
-        state.trained = state.trained.to_device(Device::Cpu);
-        let weights = crate::torch::Weights::random(&network, Device::Cpu, 0);
-        let values = weights.values(&state.trained, &state.running.to_device(Device::Cpu));
+        let values = prepared.start(&network, self.common.seed)?.values(&state);
         let model = export(&network, &values, i64::from(recipe.size), OUTPUT)?;
         Ok((anemia_onnx::encode(&model), (prepared.pretrained.mean, prepared.pretrained.std)))
     }

@@ -13,6 +13,8 @@ mod cv;
 #[cfg(feature = "torch")]
 mod fit;
 #[cfg(feature = "torch")]
+mod locate;
+#[cfg(feature = "torch")]
 mod network;
 #[cfg(feature = "torch")]
 mod recipe;

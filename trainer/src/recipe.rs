@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+
+use crate::torch::Plan;
 
 /// A recipe, as it stands in a file of `trainer/recipes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +102,22 @@ impl Recipe {
         let recipe: Self = serde_yaml::from_str(&text).with_context(|| origin.clone())?;
         recipe.check().with_context(|| origin)?;
         Ok(recipe)
+    }
+
+    /// The same in the words of the training loop.
+    pub(crate) fn plan<'a>(&self, seed: u64, stream: u64, folder: &'a Path, bar: &'a ProgressBar) -> Plan<'a> {
+        Plan {
+            epochs: self.epochs,
+            patience: self.patience,
+            learning_rate: self.learning_rate,
+            warm_up: 0.0,
+            cosine: self.cosine,
+            average: self.average,
+            seed,
+            stream,
+            folder,
+            bar,
+        }
     }
 
     fn check(&self) -> Result<()> {

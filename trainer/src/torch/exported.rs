@@ -4,11 +4,12 @@ use anemia_bundle::{Bundle, Input, OperatingPoint, Output, OutputKind, Precision
 use anemia_engine::EngineOptions;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Weights, forward};
+use super::{Mode, State, Weights, forward};
 use crate::bundle::{Content, write};
 use crate::network::{INPUT, Network, export, lid_net, mobilenet_v2};
 
 const SIZE: i64 = 96;
+const TRAIN: Mode = Mode { batch_statistics: |_| true, dropout: 0.0 };
 
 /// The output of both for one picture.
 fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
@@ -17,11 +18,11 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
     no_grad(|| {
         let pictures = Tensor::randn([8, 3, SIZE, SIZE], (Kind::Float, Device::Cpu));
         for _ in 0..4 {
-            forward(network, &weights, &weights.trained, &pictures, true, 0.0);
+            forward(network, &weights, &weights.trained, &weights.running, &pictures, TRAIN);
         }
     });
     weights.trained = weights.trained.detach();
-    let values = weights.values(&weights.trained, &weights.running);
+    let values = weights.values(&State::of(&weights));
     let model = export(network, &values, SIZE, "answer").unwrap();
     let work = tempfile::tempdir().unwrap();
     let folder = work.path().join("bundle");
@@ -54,7 +55,7 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
     let flat = Vec::<f32>::try_from(&picture.view(-1)).unwrap();
     engine.input().copy_from_slice(&flat);
     let found = engine.run().unwrap().to_vec();
-    let expected = no_grad(|| forward(network, &weights, &weights.trained, &picture, false, 0.0));
+    let expected = no_grad(|| forward(network, &weights, &weights.trained, &weights.running, &picture, Mode::MEASURE));
     (found, Vec::<f32>::try_from(&expected.contiguous().view(-1)).unwrap())
 }
 

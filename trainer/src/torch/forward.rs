@@ -5,20 +5,31 @@ use tch::{Kind, Tensor};
 use super::Weights;
 use crate::network::{BLACK, Network, Op};
 
+/// How a network is run.
+#[derive(Clone, Copy)]
+pub(crate) struct Mode {
+    /// Whether the normalisation of this name takes the statistics of the batch, and moves the running ones.
+    pub(crate) batch_statistics: fn(&str) -> bool,
+    /// The share of numbers that a linear step loses.
+    pub(crate) dropout: f64,
+}
+
+impl Mode {
+    /// As it will be used.
+    pub(crate) const MEASURE: Self = Self { batch_statistics: |_| false, dropout: 0.0 };
+}
+
 /// The output of `network` for `pictures`, `[n, 3, size, size]`: a number for each picture, `[n]`, from a classifier, a
 /// map `[n, 1, height, width]` from a locator.
-///
-/// `train` uses the statistics of the batch and moves the running ones; otherwise the running ones are used.
-/// `dropout` is the share of numbers that a linear step loses while training.
 pub(crate) fn forward(
     network: &Network,
     weights: &Weights,
     trained: &Tensor,
+    running: &Tensor,
     pictures: &Tensor,
-    train: bool,
-    dropout: f64,
+    mode: Mode,
 ) -> Tensor {
-    let mut parameters = weights.views(trained, &weights.running).into_iter();
+    let mut parameters = weights.views(trained, running).into_iter();
     let mut next = || parameters.next().expect("the views are those of the network's own parameters");
     let mut values: Vec<Tensor> = vec![channels_last(pictures)];
     for step in &network.steps {
@@ -29,10 +40,10 @@ pub(crate) fn forward(
                 let convolve = |bias: Option<Tensor>| {
                     input.conv2d(&kernel, bias, [conv.stride; 2], [padding; 2], [1, 1], conv.groups)
                 };
-                let mut value = if conv.norm.is_some() {
+                let mut value = if let Some(norm) = &conv.norm {
                     let (scale, shift, mean, variance) = (next(), next(), next(), next());
                     let (scale, shift) = (Some(scale), Some(shift));
-                    let value = convolve(None);
+                    let (value, train) = (convolve(None), (mode.batch_statistics)(norm));
                     value.batch_norm(scale, shift, Some(mean), Some(variance), train, 0.1, network.epsilon, true)
                 } else {
                     convolve(Some(next()))
@@ -56,7 +67,7 @@ pub(crate) fn forward(
             }
             Op::Linear { .. } => {
                 let (matrix, shift) = (next(), next());
-                let input = input.dropout(dropout, train);
+                let input = input.dropout(mode.dropout, mode.dropout > 0.0);
                 input.linear(&matrix, Some(&shift)).squeeze_dim(1)
             }
         };

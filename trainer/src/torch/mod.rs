@@ -2,9 +2,11 @@
 
 mod adam;
 mod augment;
+mod classifier;
 #[cfg(test)]
 mod exported;
 mod forward;
+mod locator;
 mod memory;
 #[cfg(test)]
 mod reference;
@@ -13,9 +15,11 @@ mod weights;
 
 pub(crate) use adam::Adam;
 pub(crate) use augment::{augment, normalise};
-pub(crate) use forward::forward;
+pub(crate) use forward::{Mode, forward};
 use memory::keep_freed_memory;
-pub(crate) use training::{Epoch, INTERRUPTED, Job, Pictures, predict, train};
+pub(crate) use classifier::{Classifier, Pictures};
+pub(crate) use locator::{Eyes, Locator, locate};
+pub(crate) use training::{Epoch, INTERRUPTED, Plan, State, Task, train};
 pub(crate) use weights::{Pretrained, Weights, read_tensors, write_tensors};
 
 use anyhow::{Context, Result};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::{Adam, Weights, forward};
+use super::{Adam, Mode, Weights, forward};
 use crate::network::{Parameter, Role, mobilenet_v2};
 
 #[derive(Deserialize)]
@@ -56,19 +56,20 @@ fn forward_pass_and_training_step_are_those_of_pytorch() {
     });
     let pictures = noise(4 * 3 * 96 * 96, 0.5).view([4, 3, 96, 96]);
     let labels = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0]);
-    let run = |weights: &Weights, train| {
+    let train = Mode { batch_statistics: |_| true, dropout: 0.0 };
+    let run = |weights: &Weights, mode| {
         let pictures = pictures.to_kind(weights.trained.kind());
-        forward(&network, weights, &weights.trained, &pictures, train, 0.0)
+        forward(&network, weights, &weights.trained, &weights.running, &pictures, mode)
     };
 
     let running = weights.running.copy();
-    assert_close("before, 32 bits", &run(&weights, false), &expected.logits_before);
-    assert_close("while training, 32 bits", &run(&weights, true), &expected.logits_while_training);
+    assert_close("before, 32 bits", &run(&weights, Mode::MEASURE), &expected.logits_before);
+    assert_close("while training, 32 bits", &run(&weights, train), &expected.logits_while_training);
 
     weights.trained = weights.trained.detach().to_kind(Kind::Double).set_requires_grad(true);
     weights.running = running.to_kind(Kind::Double);
-    assert_close("before", &run(&weights, false), &expected.logits_before);
-    let logits = run(&weights, true);
+    assert_close("before", &run(&weights, Mode::MEASURE), &expected.logits_before);
+    let logits = run(&weights, train);
     assert_close("while training", &logits, &expected.logits_while_training);
     let loss = logits.binary_cross_entropy_with_logits(&labels, None::<Tensor>, None::<Tensor>, Reduction::Mean);
     assert_close("loss", &loss.view(1), &[expected.loss]);
@@ -87,6 +88,6 @@ fn forward_pass_and_training_step_are_those_of_pytorch() {
 
     let (rates, decays) = (weights.spread(|_| 1.0), weights.spread(|_| 0.0));
     Adam::new(&weights.trained, rates, decays).step(&mut weights.trained, 1e-4);
-    assert_close("after one step", &run(&weights, false), &expected.logits_after);
+    assert_close("after one step", &run(&weights, Mode::MEASURE), &expected.logits_after);
     assert_close("running mean", &weights.running.narrow(0, 0, 6), &expected.running_mean_of_the_stem);
 }

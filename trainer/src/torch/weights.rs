@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::State;
 use crate::network::{Network, Parameter, Role};
 
 /// The numbers of one network.
@@ -102,8 +103,8 @@ impl Weights {
     }
 
     /// Name, shape and values of every parameter, kernels as `[outputs, inputs, height, width]`.
-    pub(crate) fn values(&self, trained: &Tensor, running: &Tensor) -> HashMap<String, Vec<f32>> {
-        let views = self.views(&trained.detach(), running);
+    pub(crate) fn values(&self, state: &State) -> HashMap<String, Vec<f32>> {
+        let views = self.views(&state.trained, &state.running);
         let value = |(parameter, view): (&Parameter, Tensor)| {
             let view = view.to_device(Device::Cpu).contiguous().view(-1);
             let values = Vec::<f32>::try_from(&view).expect("the tensors are one-dimensional and of 32-bit floats");
@@ -113,9 +114,9 @@ impl Weights {
     }
 
     /// Writes the numbers with torchvision's names.
-    pub(crate) fn write(&self, path: &Path, trained: &Tensor) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path, state: &State) -> Result<()> {
         let views: Vec<Tensor> =
-            self.views(&trained.detach(), &self.running).into_iter().map(|view| view.contiguous()).collect();
+            self.views(&state.trained, &state.running).into_iter().map(|view| view.contiguous()).collect();
         let named: Vec<(&str, &Tensor)> =
             self.parameters.iter().zip(&views).map(|(parameter, view)| (parameter.name.as_str(), view)).collect();
         write_tensors(path, &named)
