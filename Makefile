@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps build demo test lint bench docs deny
+.PHONY: deps test-deps train-deps build build-train demo test test-train lint bench bench-train docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -10,8 +10,16 @@ deps:
 test-deps:
 	@scripts/deps.sh test
 
+# The same, and libtorch in .deps (540 MB to fetch), for training.
+train-deps:
+	@scripts/libtorch.sh
+
 build: deps
 	cargo build --release
+
+# anemia-train with everything that needs libtorch: cv, fit and locate.
+build-train: train-deps
+	cargo build --release --package anemia-trainer --features torch
 
 # Ten exams, from a rendered eye to a message at a broker.
 demo: deps
@@ -19,6 +27,11 @@ demo: deps
 
 test: test-deps
 	cargo test --workspace
+
+# The trainer with libtorch: lints and tests.
+test-train: train-deps
+	cargo clippy --package anemia-trainer --features torch --all-targets -- --deny warnings
+	cargo test --package anemia-trainer --features torch
 
 # Formatting, lints and documentation, all without a warning.
 lint: deps
@@ -29,6 +42,10 @@ lint: deps
 # Time of every stage on one core, and pictures per second.
 bench: deps
 	cargo bench --package anemiad --bench pipeline
+
+# One epoch of MobileNetV2 here and in PyTorch (which it fetches into .deps), and the growth of the search for copies.
+bench-train: train-deps
+	scripts/bench-train.sh
 
 # Writes the reference pages that come from the program's own types.
 docs: deps
