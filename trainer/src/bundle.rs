@@ -36,7 +36,8 @@ pub(crate) struct Content {
 pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
     let Content { task, network, card, input, .. } = &content;
     let work = tempfile::tempdir()?;
-    let mut files: Vec<(String, Vec<u8>)> = vec![("fp32.onnx".into(), network.clone()), ("card.md".into(), card.clone())];
+    let mut files: Vec<(String, Vec<u8>)> =
+        vec![("fp32.onnx".into(), network.clone()), ("card.md".into(), card.clone())];
     let mut selftest = Vec::new();
     for (index, &(seed, pallor)) in SELF_TEST.iter().enumerate() {
         let path = format!("selftest/phantom-{}.png", index + 1);

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Summary};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::Tensor;
 
 use crate::dataset::{self, Labelled, Protocol};
 use crate::files::{read_rows, write_rows};
 use crate::network::mobilenet_v2;
+use crate::predictions::Prediction;
 use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::run_folder::RunFolder;
@@ -41,7 +42,7 @@ pub(crate) struct Common {
     /// Folder with the pictures and folds.csv
     #[arg(long)]
     pub(crate) data: PathBuf,
-    /// Weights to start from: MobileNetV2 with torchvision's names, .safetensors or .pth
+    /// Weights to start from: MobileNetV2 with torchvision's names, .safetensors
     #[arg(long)]
     pub(crate) pretrained: PathBuf,
     /// `paper`, `best`, or a file
@@ -70,23 +71,6 @@ pub(crate) struct Settings {
     pub(crate) version: String,
     pub(crate) libtorch: String,
     pub(crate) recipe: Recipe,
-}
-
-/// One row of `predictions.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Prediction {
-    pub(crate) path: PathBuf,
-    pub(crate) anemic: bool,
-    pub(crate) photo_group: u64,
-    pub(crate) fold: u32,
-    pub(crate) logit: f32,
-}
-
-impl Prediction {
-    pub(crate) fn judged(&self) -> Judged {
-        let probability = 1.0 / (1.0 + (-f64::from(self.logit)).exp());
-        Judged { probability, anemic: self.anemic, group: self.photo_group }
-    }
 }
 
 impl Cv {
@@ -130,6 +114,10 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     let labelled = dataset::read(&common.data, protocol)?;
     dataset::check_folds(&labelled)?;
     let pretrained = Pretrained::read(&common.pretrained)?;
+    ensure!(
+        !recipe.masked_mean || (pretrained.mean, pretrained.std) == ([0.5; 3], [0.5; 3]),
+        "masked_mean: it tells tissue from black by an input from −1 to 1, which these weights do not have"
+    );
     let size = recipe.size as usize;
     let bytes = dataset::cut_out(&labelled, size)?;
     let pixels = Tensor::from_slice(&bytes)
@@ -161,6 +149,7 @@ impl Prepared {
             .iter()
             .map(|one| format!("{} {} {} {}\n", one.path.display(), one.anemic, one.photo_group, one.fold))
             .collect();
+        let pixels = Vec::<u8>::try_from(self.pictures.pixels.to_device(tch::Device::Cpu).view(-1))?;
         Ok(Settings {
             command,
             protocol: protocol.to_string(),
@@ -169,7 +158,7 @@ impl Prepared {
             threads: common.threads,
             device: format!("{:?}", torch::device()),
             pictures: self.labelled.len(),
-            data_sha256: Sha256::of(table.as_bytes()),
+            data_sha256: Sha256::of(&[table.as_bytes(), &pixels].concat()),
             pretrained_sha256: Sha256::of_file(&common.pretrained)
                 .with_context(|| format!("{}", common.pretrained.display()))?,
             version: env!("CARGO_PKG_VERSION").into(),

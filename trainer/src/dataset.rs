@@ -128,6 +128,10 @@ pub(crate) fn read_sheet(folder: &Path) -> Result<Vec<SheetRow>> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(&path).with_context(context)?;
     let rows: Vec<SheetRow> = reader.deserialize().collect::<Result<_, _>>().with_context(context)?;
     ensure!(!rows.is_empty(), "{}: no pictures are listed", path.display());
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = rows.iter().find(|row| !seen.insert((&row.remark, &row.image_id))) {
+        bail!("{}: {} {} is listed twice", path.display(), twice.remark, twice.image_id);
+    }
     Ok(rows)
 }
 

@@ -29,7 +29,6 @@ pub(crate) fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
 }
 
 /// Reads what [`write_rows`] wrote; nothing when there is no such file.
-#[cfg(feature = "torch")]
 pub(crate) fn read_rows<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<Vec<T>>> {
     if !path.exists() {
         return Ok(None);

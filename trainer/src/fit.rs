@@ -8,12 +8,13 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::bundle::{self, Content};
-use crate::cv::{self, Common, Prediction};
-use crate::dataset::Protocol;
+use crate::cv::{self, Common};
+use crate::dataset::{self, Protocol};
 use crate::network::{INPUT, export, mobilenet_v2};
-use crate::recipe::Recipe;
+use crate::predictions::Prediction;
+use crate::recipe::{Recipe, Select};
 use crate::run_folder::RunFolder;
-use crate::torch::{Classifier, train};
+use crate::torch::{Classifier, Epoch, Pretrained, train};
 
 /// The share of anemic pictures that must lie above the threshold.
 const SENSITIVITY: f64 = 0.90;
@@ -50,7 +51,10 @@ pub(crate) struct Fit {
 impl Fit {
     #[allow(clippy::print_stdout)]
     pub(crate) fn run(&self) -> Result<()> {
-        ensure!(self.protocol != Protocol::Paper, "--protocol paper: its folds share photographs; expected `grouped` or a file");
+        ensure!(
+            self.protocol != Protocol::Paper,
+            "--protocol paper: its folds share photographs; expected `grouped` or a file"
+        );
         ensure!(!self.out.exists(), "{}: exists already; remove it or choose another folder", self.out.display());
         let text = std::fs::read(&self.training).with_context(|| format!("{}", self.training.display()))?;
         let training: Training =
@@ -60,6 +64,11 @@ impl Fit {
         let mut protocols = vec![self.protocol.clone(), Protocol::Paper];
         if self.protocol != Protocol::Grouped {
             protocols.insert(1, Protocol::Grouped);
+        }
+        // What would be missing after hours of training is looked for first.
+        anemia_engine::find_library(None)?;
+        for protocol in &protocols {
+            dataset::check_folds(&dataset::read(&self.common.data, protocol)?)?;
         }
         let mut measured = Vec::new();
         for (index, protocol) in protocols.iter().enumerate() {
@@ -78,10 +87,9 @@ impl Fit {
             })
             .collect();
 
-        let network = self.train_on_everything(&recipe)?;
+        let (network, Pretrained { mean, std, .. }) = self.train_on_everything(&recipe)?;
         let judged = calibrated(&measured[0].1, temperature);
         let card = card(self, &recipe, &training, &point, &summaries, &judged);
-        let (mean, std) = network.1;
         let content = Content {
             name: self.name.clone(),
             version: self.model_version.clone(),
@@ -91,7 +99,7 @@ impl Fit {
             operating_point: Some(point),
             metrics: metrics(&summaries),
             training,
-            network: network.0,
+            network,
             card: card.into_bytes(),
         };
         bundle::write(&self.out, content)?;
@@ -99,16 +107,18 @@ impl Fit {
         Ok(())
     }
 
-    /// The ONNX file of the network that was trained on all pictures, and mean and deviation of its input.
-    fn train_on_everything(&self, recipe: &Recipe) -> Result<(Vec<u8>, ([f32; 3], [f32; 3]))> {
+    /// The ONNX file of the network that was trained on all pictures, and the weights that it started from.
+    fn train_on_everything(&self, recipe: &Recipe) -> Result<(Vec<u8>, Pretrained)> {
         let prepared = cv::prepare(&self.common, &self.protocol, recipe)?;
-        let folder =
-            RunFolder::open(&self.run.join("all"), &prepared.settings("fit", &self.common, &self.protocol, recipe, 1)?)?;
+        let folder = RunFolder::open(
+            &self.run.join("all"),
+            &prepared.settings("fit", &self.common, &self.protocol, recipe, 1)?,
+        )?;
         let network = mobilenet_v2(prepared.pretrained.epsilon, recipe.masked_mean);
         // There is nothing left to decide when to stop: the epochs are those of the recipe, or what the folds took.
         let mut recipe = recipe.clone();
         if recipe.patience.take().is_some() {
-            recipe.epochs = self.typical_epochs()?;
+            recipe.epochs = self.typical_epochs(recipe.select)?;
         }
         let all: Vec<usize> = (0..prepared.labelled.len()).collect();
         let classifier = Classifier::new(&network, &recipe, &prepared.pictures, &all, Vec::new());
@@ -118,16 +128,18 @@ impl Fit {
         bar.finish_and_clear();
         let values = prepared.start(&network, self.common.seed)?.values(&state);
         let model = export(&network, &values, i64::from(recipe.size), OUTPUT)?;
-        Ok((anemia_onnx::encode(&model), (prepared.pretrained.mean, prepared.pretrained.std)))
+        Ok((anemia_onnx::encode(&model), prepared.pretrained))
     }
 
     /// The median of the epochs that the folds found best.
-    fn typical_epochs(&self) -> Result<u32> {
+    fn typical_epochs(&self, select: Select) -> Result<u32> {
         let mut best = Vec::new();
         for entry in std::fs::read_dir(self.run.join("operating-point"))? {
-            let rows: Option<Vec<crate::torch::Epoch>> = crate::files::read_rows(&entry?.path().join("epochs.csv"))?;
-            let f1 = |row: &&crate::torch::Epoch| row.validation_f1.unwrap_or(0.0);
-            best.extend(rows.iter().flatten().max_by(|a, b| f1(a).total_cmp(&f1(b))).map(|row| row.epoch));
+            let rows: Option<Vec<Epoch>> = crate::files::read_rows(&entry?.path().join("epochs.csv"))?;
+            // The first of equal ones, as the training kept it.
+            let score = |row: &Epoch| select.score(row).unwrap_or(f64::NEG_INFINITY);
+            let better = |a: Epoch, b: Epoch| if score(&b) > score(&a) { b } else { a };
+            best.extend(rows.unwrap_or_default().into_iter().reduce(better).map(|row| row.epoch));
         }
         best.sort_unstable();
         best.get(best.len() / 2).copied().context("the folds have left no epochs.csv")
@@ -137,8 +149,8 @@ impl Fit {
 fn title(protocol: &Protocol) -> String {
     match protocol {
         Protocol::Paper => "paper protocol (files at random, copies on both sides)".into(),
-        Protocol::Grouped => "grouped protocol (photographs of groups.csv kept together)".into(),
-        Protocol::File(_) => "audited protocol (photographs found by anemia-train audit kept together)".into(),
+        Protocol::Grouped => "grouped protocol (photograph groups of the table kept together)".into(),
+        Protocol::File(file) => format!("folds of {}", file.file_name().unwrap_or_default().to_string_lossy()),
     }
 }
 
@@ -159,8 +171,8 @@ fn operating_point(predictions: &[Prediction]) -> Result<(OperatingPoint, f64)> 
     let temperature = fit_temperature(&raw);
     let judged = calibrated(predictions, temperature);
     let low = threshold_for(&judged, SENSITIVITY).context("out-of-fold predictions of one class only")?.threshold;
-    let specific = roc(&judged).into_iter().filter(|point| point.specificity >= SPECIFICITY);
-    let high = specific.last().map_or(1.0, |point| point.threshold).max(low);
+    let mut specific = roc(&judged).into_iter().filter(|point| point.specificity >= SPECIFICITY);
+    let high = specific.next_back().map_or(1.0, |point| point.threshold).max(low);
     // Just below the picture that set it, so that rounding to 32 bits does not lose that picture.
     let inside = |threshold: f64| (threshold as f32 - 1e-6).clamp(0.001, 0.999);
     let threshold = inside(low);
@@ -246,10 +258,10 @@ mod tests {
     fn the_operating_point_finds_nine_of_ten_and_is_valid() {
         let one = |k: u32| Prediction {
             path: "p".into(),
-            anemic: k % 3 != 0,
+            anemic: !k.is_multiple_of(3),
             photo_group: u64::from(k),
             fold: 0,
-            logit: ((k * 37 % 101) as f32 / 25.0 - 2.0) + if k % 3 == 0 { -0.8 } else { 0.8 },
+            logit: ((k * 37 % 101) as f32 / 25.0 - 2.0) + if k.is_multiple_of(3) { -0.8 } else { 0.8 },
         };
         let predictions: Vec<_> = (0..300).map(one).collect();
         let (point, temperature) = operating_point(&predictions).unwrap();

@@ -6,6 +6,7 @@ mod dataset;
 mod evaluate;
 mod files;
 mod pack;
+mod predictions;
 
 // What needs libtorch.
 #[cfg(feature = "torch")]
@@ -28,3 +29,5 @@ mod split;
 mod torch;
 
 pub mod commands;
+#[cfg(feature = "torch")]
+pub mod speed;

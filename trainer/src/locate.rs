@@ -36,7 +36,7 @@ pub(crate) struct Locate {
     /// Folder with images, masks and labels.csv
     #[arg(long)]
     data: PathBuf,
-    /// Weights to start from: MobileNetV2 with torchvision's names and input from −1 to 1, .safetensors or .pth
+    /// Weights to start from: MobileNetV2 with torchvision's names and input from −1 to 1, .safetensors
     #[arg(long)]
     pretrained: PathBuf,
     /// Parts of the cross-validation; no person is in two of them
@@ -102,6 +102,7 @@ impl Locate {
         let text = std::fs::read(&self.training).with_context(|| format!("{}", self.training.display()))?;
         let training: Training =
             serde_yaml::from_slice(&text).with_context(|| format!("{}", self.training.display()))?;
+        anemia_engine::find_library(None)?;
         torch::set_up(self.threads)?;
         let eyes = self.read_labels()?;
         let pretrained = Pretrained::read(&self.pretrained)?;
@@ -191,7 +192,8 @@ impl Locate {
         let context = || format!("{}", table.display());
         let mut rows = csv::Reader::from_path(&table).with_context(context)?;
         let eyes: Vec<Eye> = rows.deserialize().collect::<Result<_, _>>().with_context(context)?;
-        ensure!(eyes.len() >= self.folds as usize, "{}: {} pictures for {} folds", table.display(), eyes.len(), self.folds);
+        let people = eyes.iter().map(|eye| eye.number).collect::<std::collections::BTreeSet<_>>().len();
+        ensure!(people >= self.folds as usize, "{}: {people} people for {} folds", table.display(), self.folds);
         for eye in &eyes {
             for file in [&eye.image, &eye.mask] {
                 ensure!(self.data.join(file).is_file(), "{}: {} is not there", table.display(), file.display());
@@ -262,8 +264,7 @@ impl Locate {
             frame.width(),
             frame.height()
         );
-        let white: Vec<u8> =
-            grey.pixels().flat_map(|pixel| [if pixel.0[0] > 127 { 255 } else { 0 }; 3]).collect();
+        let white: Vec<u8> = grey.pixels().flat_map(|pixel| [if pixel.0[0] > 127 { 255 } else { 0 }; 3]).collect();
         mask.set_rgb(size.0, size.1, &white);
         Ok((frame, mask))
     }

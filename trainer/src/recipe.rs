@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
-use crate::torch::Plan;
+use crate::torch::{Epoch, Plan};
 
 /// A recipe, as it stands in a file of `trainer/recipes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,8 +18,8 @@ pub struct Recipe {
     pub masked_mean: bool,
     /// Most passes over the training pictures.
     pub epochs: u32,
-    /// Stop when the inner validation did not get better for so many epochs, and go back to its best; without it, all
-    /// epochs are trained and the last state counts.
+    /// Stop when the inner validation did not get better for more than so many epochs, and go back to its best; without
+    /// it, all epochs are trained and the last state counts.
     #[serde(default)]
     pub patience: Option<u32>,
     /// What "better" means for `patience`.
@@ -60,6 +60,17 @@ pub enum Select {
     Auc,
     /// The loss.
     Loss,
+}
+
+impl Select {
+    /// The figure of an epoch, higher being better; `None` when it was not measured.
+    pub(crate) fn score(self, epoch: &Epoch) -> Option<f64> {
+        match self {
+            Self::F1 => epoch.validation_f1,
+            Self::Auc => epoch.validation_auc,
+            Self::Loss => epoch.validation_loss.map(|loss| -loss),
+        }
+    }
 }
 
 /// What is drawn in an epoch.

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::cv::Prediction;
 use crate::dataset;
 use crate::files::{read_rows, write_text};
+use crate::predictions::Prediction;
 use crate::torch::Epoch;
 
 /// Examples of errors that are shown, of each kind.

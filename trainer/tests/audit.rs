@@ -27,8 +27,7 @@ fn pairs(table: &Path) -> BTreeSet<(String, String)> {
 }
 
 fn audit(data: &Path, out: &Path) -> String {
-    let output =
-        anemia_train(&["audit"]).arg("--data").arg(data).arg("--out").arg(out).output().unwrap();
+    let output = anemia_train(&["audit"]).arg("--data").arg(data).arg("--out").arg(out).output().unwrap();
     let (text, errors, code) = texts(&output);
     assert_eq!(code, Some(0), "{errors}");
     text
@@ -106,7 +105,7 @@ fn contradictions_are_told_and_folds_do_not_leak() {
     let out = folder.path().join("out");
     let text = audit(folder.path(), &out);
     assert!(text.contains("both labels: Image_000 (Anemic, 9 g/dL), Image_040 (Non-anemic, 12.5 g/dL)"), "{text}");
-    assert!(text.contains("1 labels without a picture: Image_004"), "{text}");
+    assert!(text.contains("labels without a picture (1): Image_004"), "{text}");
     assert!(text.contains("pictures without a label") && text.contains("Stray.png"), "{text}");
     assert!(text.contains("Clinic, Region") && text.contains("12 to 23 months"), "{text}");
 
@@ -116,6 +115,31 @@ fn contradictions_are_told_and_folds_do_not_leak() {
         fold_of.entry(group).or_default().insert(fold);
     }
     assert!(fold_of.values().all(|folds| folds.len() == 1), "{fold_of:?}");
+}
+
+#[test]
+fn what_copies_on_both_sides_were_worth_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // Twenty photographs of their own, and ten that come twice, each time in another fold.
+    let one = |k: u64| One { picture: crescent(if k < 30 { k } else { k - 10 }), anemic: k.is_multiple_of(2), hb: 11.0 };
+    write_data_set(folder.path(), &(0..40).map(one).collect::<Vec<_>>());
+    let rows: String = (0..40)
+        .map(|k: i32| {
+            let remark = if k % 2 == 0 { "Anemic" } else { "Non-anemic" };
+            // Copies are recognised; the others are guessed, and wrongly as often as not.
+            let sure = if k >= 20 { if k % 2 == 0 { 3.0 } else { -3.0 } } else { f64::from(k / 2 % 2) - 0.5 };
+            format!("{remark}/Image_{k:03}.png,{},{k},{},{sure}\n", k % 2 == 0, u8::from(k >= 30))
+        })
+        .collect();
+    let predictions = folder.path().join("predictions.csv");
+    fs::write(&predictions, format!("path,anemic,photo_group,fold,logit\n{rows}")).unwrap();
+    let mut command = anemia_train(&["audit"]);
+    command.arg("--data").arg(folder.path()).arg("--predictions").arg(&predictions);
+    let (text, errors, code) = texts(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(text.contains("20 of 40 pictures have a copy in another fold"), "{text}");
+    assert!(text.contains("AUC of those without such a copy  0.5000"), "{text}");
+    assert!(text.contains("AUC of those with one             1.0000"), "{text}");
 }
 
 #[test]

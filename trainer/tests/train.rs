@@ -30,7 +30,7 @@ impl Stage {
     fn new() -> Self {
         let stage = Self { folder: tempfile::tempdir().unwrap() };
         let one = |k: u64| {
-            let anemic = k % 2 == 0;
+            let anemic = k.is_multiple_of(2);
             let picture = cutout(k, if anemic { 0.9 } else { 0.1 });
             One { picture, anemic, hb: if anemic { 9.0 } else { 12.0 } }
         };
@@ -132,11 +132,12 @@ fn a_report_shows_figures_curves_and_errors() {
     let stage = Stage::new();
     stage.finish("run");
     let page = fs::read_to_string(stage.path("run/report.html")).unwrap();
-    for text in ["Confusion", "ROC", "Reliability", "fold-1: loss", "AUC", "No photograph group", "data:image/png;base64,"] {
+    for text in
+        ["Confusion", "ROC", "Reliability", "fold-1: loss", "AUC", "No photograph group", "data:image/png;base64,"]
+    {
         assert!(page.contains(text), "{text}");
     }
-    let json: serde_json::Value =
-        serde_json::from_slice(&fs::read(stage.path("run/report.json")).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(stage.path("run/report.json")).unwrap()).unwrap();
     assert_eq!(json["pooled"]["pictures"], 40);
     assert_eq!(json["folds"].as_array().unwrap().len(), 2);
     let epochs = fs::read_to_string(stage.path("run/fold-0/epochs.csv")).unwrap();
@@ -224,7 +225,10 @@ fn a_fitted_bundle_passes_its_self_test_and_says_both_protocols() {
     let manifest = bundle.manifest();
     assert_eq!((manifest.input.width, manifest.output.kind), (32, OutputKind::Logit));
     for protocol in ["paper protocol", "grouped protocol"] {
-        assert!(manifest.models[0].metrics.iter().any(|one| one.name == "AUC" && one.data.contains(protocol)), "{protocol}");
+        assert!(
+            manifest.models[0].metrics.iter().any(|one| one.name == "AUC" && one.data.contains(protocol)),
+            "{protocol}"
+        );
     }
     let mut engine = anemia_engine::load(&bundle, Precision::Fp32, &EngineOptions::default()).unwrap();
     anemia_engine::self_test(&bundle, engine.as_mut()).unwrap();

@@ -2,6 +2,7 @@
 
 mod duplicates;
 mod folds;
+mod leaks;
 mod plate;
 mod tables;
 
@@ -30,6 +31,9 @@ pub(crate) struct Audit {
     /// Folder for groups.csv and folds.csv; without it nothing is written
     #[arg(long)]
     out: Option<PathBuf>,
+    /// predictions.csv of a cross-validation: tells what copies on both sides of its folds were worth
+    #[arg(long)]
+    predictions: Option<PathBuf>,
     /// Seed of the folds
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -95,6 +99,10 @@ impl Audit {
         print!("{}", tables::conflicts(&found));
         self.tell_what_is_missing(&missing, kept.iter().map(|(_, path)| path.as_path()));
         println!("\n{}", tables::by_place_and_age(&found));
+        if let Some(predictions) = &self.predictions {
+            let paths = kept.iter().map(|(_, path)| path.clone());
+            println!("{}", leaks::tell(predictions, &paths.zip(groups.iter().copied()).collect())?);
+        }
         if let Some(out) = &self.out {
             self.write(out, &kept, &anemic, &hashes, &groups)?;
         }
@@ -104,19 +112,20 @@ impl Audit {
     #[allow(clippy::print_stdout)]
     fn tell_what_is_missing<'a>(&self, missing: &[&str], kept: impl Iterator<Item = &'a Path>) {
         if !missing.is_empty() {
-            println!("{} labels without a picture: {}", missing.len(), missing.join(", "));
+            println!("labels without a picture ({}): {}", missing.len(), missing.join(", "));
         }
         let kept: std::collections::BTreeSet<PathBuf> = kept.map(|path| self.data.join(path)).collect();
         let pictures =
             ["Anemic", "Non-anemic"].iter().filter_map(|class| std::fs::read_dir(self.data.join(class)).ok());
-        let unlabelled: Vec<String> = pictures
+        let mut unlabelled: Vec<String> = pictures
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| !kept.contains(path))
             .map(|path| path.strip_prefix(&self.data).unwrap_or(&path).display().to_string())
             .collect();
         if !unlabelled.is_empty() {
-            println!("{} pictures without a label: {}", unlabelled.len(), unlabelled.join(", "));
+            unlabelled.sort();
+            println!("pictures without a label ({}): {}", unlabelled.len(), unlabelled.join(", "));
         }
     }
 
@@ -129,6 +138,8 @@ impl Audit {
         hashes: &[Sha256],
         groups: &[usize],
     ) -> Result<()> {
+        let existing = out.join(FOLDS);
+        ensure!(!existing.exists(), "{}: exists already; remove it or choose another folder", existing.display());
         std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
         let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
         groups.iter().for_each(|group| *sizes.entry(*group).or_default() += 1);

@@ -12,9 +12,9 @@ pub(super) struct Found<'a> {
     pub(super) group: usize,
 }
 
-/// Ages in months: 6 to 11, 12 to 23 …
+/// Ages in months: below which, and their name, in an order that is also that of the names.
 const AGES: [(f64, &str); 5] =
-    [(12.0, "6 to 11"), (24.0, "12 to 23"), (36.0, "24 to 35"), (48.0, "36 to 47"), (f64::INFINITY, "48 and more")];
+    [(12.0, " 0 to 11"), (24.0, "12 to 23"), (36.0, "24 to 35"), (48.0, "36 to 47"), (f64::INFINITY, "48 and more")];
 
 /// Photographs that occur more than once, and what their labels say.
 pub(super) fn conflicts(found: &[Found<'_>]) -> String {

@@ -9,7 +9,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use super::{Epoch, Mode, State, Task, Weights, augment, forward, normalise};
 use crate::network::{Network, Parameter, Role};
-use crate::recipe::{Draw, Recipe, Select};
+use crate::recipe::{Draw, Recipe};
 
 /// All cut-outs of a data set as bytes, with their labels.
 pub(crate) struct Pictures {
@@ -110,7 +110,10 @@ impl Task for Classifier<'_> {
         let labels: Vec<f32> = batch.iter().map(|&index| f32::from(u8::from(self.pictures.anemic[index]))).collect();
         let labels = Tensor::from_slice(&labels).to_device(weights.trained.device());
         let targets = &labels * (1.0 - 2.0 * recipe.label_smoothing) + recipe.label_smoothing;
-        let mode = Mode { batch_statistics: if recipe.frozen_statistics { |_| false } else { |_| true }, dropout: recipe.dropout };
+        let mode = Mode {
+            batch_statistics: if recipe.frozen_statistics { |_| false } else { |_| true },
+            dropout: recipe.dropout,
+        };
         let logits = forward(self.network, weights, &weights.trained, &weights.running, &pictures, mode);
         let none = None::<&Tensor>;
         let loss = logits.binary_cross_entropy_with_logits(&targets, none, none, Reduction::Mean);
@@ -130,11 +133,6 @@ impl Task for Classifier<'_> {
         row.validation_accuracy = counts.accuracy();
         row.validation_f1 = counts.f1();
         row.validation_auc = auc(&judged);
-        let score = match self.recipe.select {
-            Select::F1 => row.validation_f1,
-            Select::Auc => row.validation_auc,
-            Select::Loss => row.validation_loss.map(|loss| -loss),
-        };
-        Some(score.unwrap_or(f64::NEG_INFINITY))
+        Some(self.recipe.select.score(row).unwrap_or(f64::NEG_INFINITY))
     }
 }

@@ -18,7 +18,7 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
     no_grad(|| {
         let pictures = Tensor::randn([8, 3, SIZE, SIZE], (Kind::Float, Device::Cpu));
         for _ in 0..4 {
-            forward(network, &weights, &weights.trained, &weights.running, &pictures, TRAIN);
+            let _ = forward(network, &weights, &weights.trained, &weights.running, &pictures, TRAIN);
         }
     });
     weights.trained = weights.trained.detach();
@@ -32,8 +32,11 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
         task,
         input: Input { name: INPUT.into(), width: SIZE as u32, height: SIZE as u32, mean: [0.5; 3], std: [0.5; 3] },
         output: Output { name: "answer".into(), kind: OutputKind::Logit },
-        operating_point: (task == Task::Classify)
-            .then_some(OperatingPoint { threshold: 0.5, indeterminate: [0.4, 0.6], temperature: 1.0 }),
+        operating_point: (task == Task::Classify).then_some(OperatingPoint {
+            threshold: 0.5,
+            indeterminate: [0.4, 0.6],
+            temperature: 1.0,
+        }),
         metrics: Vec::new(),
         training: Training {
             data: "none".into(),

@@ -154,8 +154,7 @@ fn recolour(pictures: &Tensor, inside: &Tensor, random: &mut Pcg64) -> Tensor {
     all = (&all - &grey) * draw(0.6, 1.4, 1) + &grey;
     let kernel = Tensor::from_slice(&[1.0f32, 4.0, 6.0, 4.0, 1.0]).to_device(device) / 16.0;
     let kernel = (kernel.view([5, 1]) * kernel.view([1, 5])).expand([3, 1, 5, 5], false).contiguous();
-    let blurred =
-        all.replication_pad2d([2, 2, 2, 2]).conv2d(&kernel, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 3);
+    let blurred = all.replication_pad2d([2, 2, 2, 2]).conv2d(&kernel, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 3);
     all = &all + (blurred - &all) * draw(-1.0, 1.0, 1).clamp_min(0.0);
     all = &all + all.randn_like() * draw(-0.04, 0.04, 1).clamp_min(0.0);
     let outside = draw(0.0, 1.0, 3) * draw(0.0, 1.0, 1).gt(0.5).to_kind(Kind::Float);

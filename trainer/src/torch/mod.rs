@@ -15,10 +15,10 @@ mod weights;
 
 pub(crate) use adam::Adam;
 pub(crate) use augment::{augment, normalise};
-pub(crate) use forward::{Mode, forward};
-use memory::keep_freed_memory;
 pub(crate) use classifier::{Classifier, Pictures};
+pub(crate) use forward::{Mode, forward};
 pub(crate) use locator::{Eyes, Locator, locate};
+use memory::keep_freed_memory;
 pub(crate) use training::{Epoch, INTERRUPTED, Plan, State, Task, train};
 pub(crate) use weights::{Pretrained, Weights, read_tensors, write_tensors};
 

@@ -122,11 +122,8 @@ struct Training<'a, T: Task> {
 
 impl<'a, T: Task> Training<'a, T> {
     fn new(task: &'a T, plan: &'a Plan<'a>, weights: Weights) -> Self {
-        let adam = Adam::new(
-            &weights.trained,
-            weights.spread(|one| task.rate(one)),
-            weights.spread(|one| task.decay(one)),
-        );
+        let adam =
+            Adam::new(&weights.trained, weights.spread(|one| task.rate(one)), weights.spread(|one| task.decay(one)));
         let (average, best) = (State::of(&weights), State::of(&weights));
         let (best_score, best_epoch, epoch) = (f64::NEG_INFINITY, 0, 0);
         Self { task, plan, weights, adam, average, best, best_score, best_epoch, epoch, log: Vec::new() }
@@ -176,8 +173,7 @@ impl<'a, T: Task> Training<'a, T> {
         }
         self.epoch += 1;
         let (loss, accuracy) = (losses / drawn, right / drawn);
-        let mut row =
-            Epoch { epoch: self.epoch as u32, learning_rate: rate, loss, accuracy, ..Epoch::default() };
+        let mut row = Epoch { epoch: self.epoch as u32, learning_rate: rate, loss, accuracy, ..Epoch::default() };
         // Without a validation the last state is the best.
         let score = self.task.validate(&self.weights, &self.average, &mut row).unwrap_or(self.epoch as f64);
         if score > self.best_score || self.best_epoch == 0 {
@@ -196,11 +192,8 @@ impl<'a, T: Task> Training<'a, T> {
     fn follow(&mut self) {
         // The average of the first steps is a plain one: the start is not remembered for ever.
         let steps = self.adam.steps as f64;
-        let weight = if self.plan.average > 0.0 {
-            1.0 - self.plan.average.min((1.0 + steps) / (10.0 + steps))
-        } else {
-            1.0
-        };
+        let weight =
+            if self.plan.average > 0.0 { 1.0 - self.plan.average.min((1.0 + steps) / (10.0 + steps)) } else { 1.0 };
         no_grad(|| {
             let _ = self.average.trained.lerp_(&self.weights.trained, weight);
             let _ = self.average.running.lerp_(&self.weights.running, weight);
@@ -268,6 +261,10 @@ impl Plan<'_> {
             return self.learning_rate * (progress / self.warm_up).max(0.01);
         }
         let after = (progress - self.warm_up) / (1.0 - self.warm_up);
-        if self.cosine { self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * after).cos()) } else { self.learning_rate }
+        if self.cosine {
+            self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * after).cos())
+        } else {
+            self.learning_rate
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::State;
@@ -57,10 +57,7 @@ impl Weights {
         let views = self.views(&self.trained.detach(), &self.running);
         for (parameter, view) in self.parameters.iter().zip(views) {
             let Some(values) = pretrained.tensors.get(&parameter.name) else { continue };
-            if parameter.role == Role::Matrix && values.size() != parameter.shape {
-                // The last layer of an ImageNet network has 1000 outputs.
-                continue;
-            }
+            // The last layer of an ImageNet network has 1000 outputs.
             if parameter.name.starts_with("classifier") && values.size() != parameter.shape {
                 continue;
             }
@@ -143,19 +140,17 @@ pub(crate) struct Pretrained {
 }
 
 impl Pretrained {
-    /// Reads `.safetensors`, or what `torch.save` wrote of a state dictionary.
+    /// Reads a `.safetensors` file.
     ///
     /// torchvision's own files hold the last layer of ImageNet; they use an epsilon of 1e-5 and the mean and deviation
     /// of ImageNet. A file without it is taken as converted from Keras: 1e-3, and input from -1 to 1.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let tensors: HashMap<String, Tensor> = match path.extension().and_then(|end| end.to_str()) {
-            Some("safetensors") => read_tensors(path)?.into_iter().collect(),
-            Some("pth" | "pt") => Tensor::load_multi(path)
-                .with_context(|| format!("{}: not a state dictionary that libtorch can read", path.display()))?
-                .into_iter()
-                .collect(),
-            _ => bail!("{}: expected a file .safetensors or .pth", path.display()),
-        };
+        ensure!(
+            path.extension().is_some_and(|end| end == "safetensors"),
+            "{}: expected a file .safetensors; docs/guide/train-a-model.md shows how to convert a .pth",
+            path.display()
+        );
+        let tensors: HashMap<String, Tensor> = read_tensors(path)?.into_iter().collect();
         let torchvision = tensors.get("classifier.1.weight").is_some_and(|head| head.size() == [1000, 1280]);
         let (epsilon, mean, std) =
             if torchvision { (1e-5, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) } else { (1e-3, [0.5; 3], [0.5; 3]) };
