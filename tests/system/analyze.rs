@@ -113,8 +113,8 @@ fn masks_cut_outs_and_overlays_are_saved_beside_each_other() {
     let size = |name: &str| image::image_dimensions(folder.path().join(name)).unwrap();
     assert_eq!(size("eye.png-mask.png"), (640, 360));
     assert_eq!(size("eye.png-overlay.png"), (640, 360));
-    assert_eq!(size("eye.png-cutout.png"), (224, 224));
-    assert_eq!(size("eye.png-2-cutout.png"), (224, 224), "the second picture does not overwrite the first");
+    assert_eq!(size("eye.png-cutout.png"), (128, 128));
+    assert_eq!(size("eye.png-2-cutout.png"), (128, 128), "the second picture does not overwrite the first");
     assert_eq!(fs::read(&picture).unwrap(), original, "the picture itself is never written to");
 
     // The saved cut-out is exactly what the network saw: judged as it is, it gives the same number.

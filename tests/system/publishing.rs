@@ -170,7 +170,7 @@ fn real_cut_outs_are_replayed_into_results() {
     let Some(folder) = crate::support::data("cp-anemic") else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::new(broker.port);
-    let pictures = ["Non-anemic/Image_008.png", "Anemic/Image_018.png", "Non-anemic/Image_028.png"];
+    let pictures = ["Non-anemic/Image_008.png", "Anemic/Image_018.png", "Non-anemic/Image_004.png"];
     let list: Vec<_> = pictures.iter().map(|picture| folder.join(picture).display().to_string()).collect();
     let camera = format!("replay: {{pictures: [{}], pace: {{rate_hz: 25, show_s: 0.6, gap_s: 0.4}}}}", list.join(", "));
     let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more: "roi: alpha" });

@@ -121,7 +121,8 @@ fn contradictions_are_told_and_folds_do_not_leak() {
 fn what_copies_on_both_sides_were_worth_is_told() {
     let folder = tempfile::tempdir().unwrap();
     // Twenty photographs of their own, and ten that come twice, each time in another fold.
-    let one = |k: u64| One { picture: crescent(if k < 30 { k } else { k - 10 }), anemic: k.is_multiple_of(2), hb: 11.0 };
+    let one =
+        |k: u64| One { picture: crescent(if k < 30 { k } else { k - 10 }), anemic: k.is_multiple_of(2), hb: 11.0 };
     write_data_set(folder.path(), &(0..40).map(one).collect::<Vec<_>>());
     let rows: String = (0..40)
         .map(|k: i32| {
