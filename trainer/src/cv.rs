@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Summary};
+use anemia_vision::{CutOut, Frame, Roi};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +18,7 @@ use crate::predictions::Prediction;
 use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::run_folder::RunFolder;
-use crate::split::split;
+use crate::split::{check_folds, split};
 use crate::torch::{self, Classifier, Pictures, Pretrained, Weights, train};
 
 /// Trains one network for each fold and measures it on the pictures that it has not seen.
@@ -112,14 +113,14 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> Result<Prepared> {
     torch::set_up(common.threads)?;
     let labelled = dataset::read(&common.data, protocol)?;
-    dataset::check_folds(&labelled)?;
+    check_folds(&labelled)?;
     let pretrained = Pretrained::read(&common.pretrained)?;
     ensure!(
         !recipe.masked_mean || (pretrained.mean, pretrained.std) == ([0.5; 3], [0.5; 3]),
         "masked_mean: it tells tissue from black by an input from −1 to 1, which these weights do not have"
     );
     let size = recipe.size as usize;
-    let bytes = dataset::cut_out(&labelled, size)?;
+    let bytes = cut_out(&labelled, size)?;
     let pixels = Tensor::from_slice(&bytes)
         .view([labelled.len() as i64, size as i64, size as i64, 3])
         .permute([0, 3, 1, 2])
@@ -133,6 +134,18 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
         std: pretrained.std,
     };
     Ok(Prepared { labelled, pictures, pretrained })
+}
+
+/// Every picture as the network sees it: `size * size` pixels of R, G, B, one picture after the other.
+fn cut_out(pictures: &[Labelled], size: usize) -> Result<Vec<u8>> {
+    let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
+    let mut all = Vec::with_capacity(pictures.len() * size * size * 3);
+    for one in pictures {
+        dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
+        cutout.cut(&frame, &roi, size, size);
+        all.extend_from_slice(cutout.pixels());
+    }
+    Ok(all)
 }
 
 impl Prepared {
@@ -185,7 +198,7 @@ pub(crate) fn out_of_fold(
     folder: &RunFolder,
 ) -> Result<Vec<Prediction>> {
     let network = mobilenet_v2(prepared.pretrained.epsilon, recipe.masked_mean);
-    let folds = dataset::check_folds(&prepared.labelled)?;
+    let folds = check_folds(&prepared.labelled)?;
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {
         let mut of_fold: Vec<Prediction> = Vec::new();

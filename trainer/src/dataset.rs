@@ -1,10 +1,10 @@
 //! A data set of cut-outs: pictures whose alpha is the conjunctiva, a sheet of labels, and a table of folds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anemia_vision::{AlphaLocator, CutOut, Frame, Locator, Roi, read_picture};
+use anemia_vision::{AlphaLocator, Frame, Locator, Roi, read_picture};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -144,39 +144,10 @@ pub(crate) fn is_anemic(remark: &str) -> Result<bool> {
     }
 }
 
-/// Refuses folds that cannot be trained or measured: fewer than two, or one with a single class.
-pub(crate) fn check_folds(pictures: &[Labelled]) -> Result<BTreeSet<u32>> {
-    let mut classes: BTreeMap<u32, [usize; 2]> = BTreeMap::new();
-    for one in pictures {
-        classes.entry(one.fold).or_default()[usize::from(one.anemic)] += 1;
-    }
-    ensure!(classes.len() > 1, "the pictures are all in one fold; expected at least two");
-    for (fold, [healthy, anemic]) in &classes {
-        ensure!(
-            *healthy > 0 && *anemic > 0,
-            "fold {fold} holds {anemic} anemic and {healthy} non-anemic pictures; expected both kinds in every fold"
-        );
-    }
-    Ok(classes.into_keys().collect())
-}
-
 /// Reads a cut-out, and gives the tissue in it as `roi`.
 pub(crate) fn read_cutout(picture: &Path, frame: &mut Frame, roi: &mut Roi) -> Result<()> {
     let context = || format!("{}", picture.display());
     read_picture(picture, frame).with_context(context)?;
     ensure!(AlphaLocator.locate(frame, roi), "{}: it has no alpha, which marks the conjunctiva", picture.display());
     Ok(())
-}
-
-/// Every picture as the network sees it: `size * size` pixels of R, G, B, one picture after the other.
-#[cfg(feature = "torch")]
-pub(crate) fn cut_out(pictures: &[Labelled], size: usize) -> Result<Vec<u8>> {
-    let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
-    let mut all = Vec::with_capacity(pictures.len() * size * size * 3);
-    for one in pictures {
-        read_cutout(&one.picture, &mut frame, &mut roi)?;
-        cutout.cut(&frame, &roi, size, size);
-        all.extend_from_slice(cutout.pixels());
-    }
-    Ok(all)
 }

@@ -14,6 +14,7 @@ use crate::network::{INPUT, export, mobilenet_v2};
 use crate::predictions::Prediction;
 use crate::recipe::{Recipe, Select};
 use crate::run_folder::RunFolder;
+use crate::split::check_folds;
 use crate::torch::{Classifier, Epoch, Pretrained, train};
 
 /// The share of anemic pictures that must lie above the threshold.
@@ -68,7 +69,7 @@ impl Fit {
         // What would be missing after hours of training is looked for first.
         anemia_engine::find_library(None)?;
         for protocol in &protocols {
-            dataset::check_folds(&dataset::read(&self.common.data, protocol)?)?;
+            check_folds(&dataset::read(&self.common.data, protocol)?)?;
         }
         let mut measured = Vec::new();
         for (index, protocol) in protocols.iter().enumerate() {

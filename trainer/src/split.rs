@@ -1,6 +1,8 @@
 //! Which pictures are trained on, which decide when to stop, and which are only measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
 
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
@@ -9,6 +11,22 @@ use crate::dataset::Labelled;
 
 /// The share of the training pictures that decides when to stop.
 const INNER_SHARE: f64 = 0.15;
+
+/// Refuses folds that cannot be trained or measured: fewer than two, or one with a single class.
+pub(crate) fn check_folds(pictures: &[Labelled]) -> Result<BTreeSet<u32>> {
+    let mut classes: BTreeMap<u32, [usize; 2]> = BTreeMap::new();
+    for one in pictures {
+        classes.entry(one.fold).or_default()[usize::from(one.anemic)] += 1;
+    }
+    ensure!(classes.len() > 1, "the pictures are all in one fold; expected at least two");
+    for (fold, [healthy, anemic]) in &classes {
+        ensure!(
+            *healthy > 0 && *anemic > 0,
+            "fold {fold} holds {anemic} anemic and {healthy} non-anemic pictures; expected both kinds in every fold"
+        );
+    }
+    Ok(classes.into_keys().collect())
+}
 
 /// Indices of pictures.
 #[derive(Debug, PartialEq)]

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn every_figure_lies_in_its_interval() {
-        let one = |k: u64| Judged { probability: (k * 7 % 41) as f64 / 41.0, anemic: k % 3 != 0, group: k / 2 };
+        let one =
+            |k: u64| Judged { probability: (k * 7 % 41) as f64 / 41.0, anemic: !k.is_multiple_of(3), group: k / 2 };
         let judged: Vec<_> = (0..120).map(one).collect();
         let summary = Summary::of(&judged, 0.5);
         assert_eq!((summary.pictures, summary.photographs), (120, 60));
