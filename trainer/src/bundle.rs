@@ -9,7 +9,7 @@ use anemia_bundle::{
 use anemia_engine::EngineOptions;
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{BoxLocator, CutOut, Frame, Locator, Roi, write_png};
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// Phantoms of the self-test: one red, one pale, one between, so that the answers differ.
 const SELF_TEST: [(u64, f32); 3] = [(1, 0.0), (2, 0.5), (3, 1.0)];
@@ -30,6 +30,12 @@ pub(crate) struct Content {
     pub(crate) network: Vec<u8>,
     /// The text of card.md.
     pub(crate) card: Vec<u8>,
+}
+
+/// Reads the `training` section of a manifest from a YAML file of its own.
+pub(crate) fn read_training(path: &Path) -> Result<Training> {
+    let text = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
+    serde_yaml::from_slice(&text).with_context(|| format!("{}", path.display()))
 }
 
 /// Writes the bundle into `out`, which must not exist yet. The answers of the self-test are those of the network.

@@ -7,13 +7,13 @@ use anemia_evaluation::{Judged, Summary};
 use anemia_vision::{CutOut, Frame, Roi};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tch::Tensor;
 
 use crate::dataset::{self, Labelled, Protocol};
 use crate::files::{read_rows, write_rows};
 use crate::network::mobilenet_v2;
+use crate::output::{progress, say, tell};
 use crate::predictions::Prediction;
 use crate::recipe::Recipe;
 use crate::report::Report;
@@ -43,7 +43,7 @@ pub(crate) struct Common {
     /// Folder with the pictures and folds.csv
     #[arg(long)]
     pub(crate) data: PathBuf,
-    /// Weights to start from: MobileNetV2 with torchvision's names, .safetensors
+    /// Weights to start from: MobileNetV2 with torchvision's names, .safetensors or .pth
     #[arg(long)]
     pub(crate) pretrained: PathBuf,
     /// `paper`, `best`, or a file
@@ -75,7 +75,6 @@ pub(crate) struct Settings {
 }
 
 impl Cv {
-    #[allow(clippy::print_stdout)]
     pub(crate) fn run(&self) -> Result<()> {
         let recipe = Recipe::find(&self.common.recipe)?;
         let recipe_name = Path::new(&self.common.recipe).file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -91,13 +90,13 @@ impl Cv {
         )?;
         let predictions = out_of_fold(&prepared, &self.common, &self.protocol, &recipe, self.networks, &folder)?;
         let judged: Vec<Judged> = predictions.iter().map(Prediction::judged).collect();
-        println!("{} protocol, pooled out-of-fold, {} pictures", self.protocol, judged.len());
+        say(format_args!("{} protocol, pooled out-of-fold, {} pictures", self.protocol, judged.len()));
         for (name, interval) in Summary::of(&judged, 0.5).figures() {
             if let Some(found) = interval {
-                println!("{name:<31} {:.4}  95 % {:.4} to {:.4}", found.value, found.low, found.high);
+                say(format_args!("{name:<31} {:.4}  95 % {:.4} to {:.4}", found.value, found.low, found.high));
             }
         }
-        println!("{}", folder.path().join("report.html").display());
+        say(folder.path().join("report.html").display());
         Ok(())
     }
 }
@@ -115,8 +114,9 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     let labelled = dataset::read(&common.data, protocol)?;
     check_folds(&labelled)?;
     let pretrained = Pretrained::read(&common.pretrained)?;
+    let conventions = pretrained.conventions;
     ensure!(
-        !recipe.masked_mean || (pretrained.mean, pretrained.std) == ([0.5; 3], [0.5; 3]),
+        !recipe.masked_mean || (conventions.mean, conventions.std) == ([0.5; 3], [0.5; 3]),
         "masked_mean: it tells tissue from black by an input from −1 to 1, which these weights do not have"
     );
     let size = recipe.size as usize;
@@ -130,8 +130,8 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
         pixels,
         anemic: labelled.iter().map(|one| one.anemic).collect(),
         groups: labelled.iter().map(|one| one.photo_group).collect(),
-        mean: pretrained.mean,
-        std: pretrained.std,
+        mean: conventions.mean,
+        std: conventions.std,
     };
     Ok(Prepared { labelled, pictures, pretrained })
 }
@@ -175,7 +175,7 @@ impl Prepared {
             pretrained_sha256: Sha256::of_file(&common.pretrained)
                 .with_context(|| format!("{}", common.pretrained.display()))?,
             version: env!("CARGO_PKG_VERSION").into(),
-            libtorch: "2.13.0".into(),
+            libtorch: torch::LIBTORCH.into(),
             recipe: recipe.clone(),
         })
     }
@@ -197,7 +197,7 @@ pub(crate) fn out_of_fold(
     networks: u32,
     folder: &RunFolder,
 ) -> Result<Vec<Prediction>> {
-    let network = mobilenet_v2(prepared.pretrained.epsilon, recipe.masked_mean);
+    let network = mobilenet_v2(prepared.pretrained.conventions.epsilon, recipe.masked_mean);
     let folds = check_folds(&prepared.labelled)?;
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {
@@ -216,18 +216,17 @@ pub(crate) fn out_of_fold(
                     let seed = common.seed + u64::from(member);
                     let classifier =
                         Classifier::new(&network, recipe, &prepared.pictures, &parts.train, parts.validation);
-                    let bar = progress(u64::from(recipe.epochs), &name);
+                    let bar = progress(recipe.epochs, &name);
                     let plan = recipe.plan(seed, u64::from(fold), &part, &bar);
-                    let state = train(&classifier, &plan, prepared.start(&network, seed)?)?;
-                    let weights = prepared.start(&network, seed)?;
-                    let logits = classifier.predict(&weights, &state, &parts.test);
+                    let weights = train(&classifier, &plan, prepared.start(&network, seed)?)?;
+                    let logits = classifier.predict(&weights, &parts.test);
                     let row = |(&index, logit): (&usize, f32)| {
                         let one = &prepared.labelled[index];
                         let path = one.path.clone();
                         Prediction { path, anemic: one.anemic, photo_group: one.photo_group, fold, logit }
                     };
                     let rows: Vec<Prediction> = parts.test.iter().zip(logits).map(row).collect();
-                    weights.write(&part.join("weights.safetensors"), &state)?;
+                    weights.write(&part.join("weights.safetensors"), prepared.pretrained.conventions)?;
                     write_rows(&table, &rows)?;
                     bar.finish_and_clear();
                     rows
@@ -242,7 +241,7 @@ pub(crate) fn out_of_fold(
         of_fold.iter_mut().for_each(|one| one.logit /= networks as f32);
         let judged: Vec<Judged> = of_fold.iter().map(Prediction::judged).collect();
         let area = anemia_evaluation::auc(&judged).map_or("none".into(), |area| format!("{area:.3}"));
-        tell(&format!("fold {fold}: {} pictures, AUC {area}", judged.len()));
+        tell(format_args!("fold {fold}: {} pictures, AUC {area}", judged.len()));
         all.extend(of_fold);
     }
     write_rows(&folder.path().join("predictions.csv"), &all)?;
@@ -271,18 +270,4 @@ fn warning(protocol: &Protocol) -> &'static str {
              photograph, the figures still flatter; `anemia-train audit` finds such copies."
         }
     }
-}
-
-/// A bar with the time left; lines instead where nobody watches.
-pub(crate) fn progress(steps: u64, name: &str) -> ProgressBar {
-    let bar = ProgressBar::new(steps).with_prefix(name.to_owned());
-    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} epochs, {eta} left  {msg}");
-    bar.set_style(style.expect("the template is correct"));
-    bar.enable_steady_tick(std::time::Duration::from_secs(1));
-    bar
-}
-
-#[allow(clippy::print_stderr)]
-pub(crate) fn tell(line: &str) {
-    eprintln!("{line}");
 }

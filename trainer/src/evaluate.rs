@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::dataset::{self, Labelled, Protocol};
+use crate::output::say;
 
 /// Measures a bundle on labelled pictures.
 #[derive(Args)]
@@ -35,7 +36,6 @@ pub(crate) struct Evaluate {
 }
 
 impl Evaluate {
-    #[allow(clippy::print_stdout)]
     pub(crate) fn run(&self) -> Result<()> {
         let bundle = Bundle::open(&self.bundle)?;
         bundle.expect_task(Task::Classify)?;
@@ -48,15 +48,17 @@ impl Evaluate {
         let judged = judge(&bundle, engine.as_mut(), &pictures)?;
         let summary = Summary::of(&judged, f64::from(point.threshold));
         if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
+            say(serde_json::to_string(&summary)?);
             return Ok(());
         }
         let Summary { pictures, photographs, threshold, .. } = summary;
-        println!("{pictures} pictures of {photographs} photographs, threshold {threshold}");
+        say(format_args!("{pictures} pictures of {photographs} photographs, threshold {threshold}"));
         for (name, interval) in summary.figures() {
             match interval {
-                Some(Interval { value, low, high }) => println!("{name:<31} {value:.4}  95 % {low:.4} to {high:.4}"),
-                None => println!("{name:<31} has no value: one class is missing"),
+                Some(Interval { value, low, high }) => {
+                    say(format_args!("{name:<31} {value:.4}  95 % {low:.4} to {high:.4}"))
+                }
+                None => say(format_args!("{name:<31} has no value: one class is missing")),
             }
         }
         Ok(())

@@ -11,11 +11,12 @@ use crate::bundle::{self, Content};
 use crate::cv::{self, Common};
 use crate::dataset::{self, Protocol};
 use crate::network::{INPUT, export, mobilenet_v2};
+use crate::output::{progress, say};
 use crate::predictions::Prediction;
 use crate::recipe::{Recipe, Select};
 use crate::run_folder::RunFolder;
 use crate::split::check_folds;
-use crate::torch::{Classifier, Epoch, Pretrained, train};
+use crate::torch::{Classifier, Conventions, Epoch, train};
 
 /// The share of anemic pictures that must lie above the threshold.
 const SENSITIVITY: f64 = 0.90;
@@ -50,16 +51,13 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    #[allow(clippy::print_stdout)]
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(
             self.protocol != Protocol::Paper,
             "--protocol paper: its folds share photographs; expected `grouped` or a file"
         );
         ensure!(!self.out.exists(), "{}: exists already; remove it or choose another folder", self.out.display());
-        let text = std::fs::read(&self.training).with_context(|| format!("{}", self.training.display()))?;
-        let training: Training =
-            serde_yaml::from_slice(&text).with_context(|| format!("{}", self.training.display()))?;
+        let training = bundle::read_training(&self.training)?;
         let recipe = Recipe::find(&self.common.recipe)?;
 
         let mut protocols = vec![self.protocol.clone(), Protocol::Paper];
@@ -88,7 +86,7 @@ impl Fit {
             })
             .collect();
 
-        let (network, Pretrained { mean, std, .. }) = self.train_on_everything(&recipe)?;
+        let (network, Conventions { mean, std, .. }) = self.train_on_everything(&recipe)?;
         let judged = calibrated(&measured[0].1, temperature);
         let card = card(self, &recipe, &training, &point, &summaries, &judged);
         let content = Content {
@@ -104,18 +102,18 @@ impl Fit {
             card: card.into_bytes(),
         };
         bundle::write(&self.out, content)?;
-        println!("{}: {} {} written", self.out.display(), self.name, self.model_version);
+        say(format_args!("{}: {} {} written", self.out.display(), self.name, self.model_version));
         Ok(())
     }
 
-    /// The ONNX file of the network that was trained on all pictures, and the weights that it started from.
-    fn train_on_everything(&self, recipe: &Recipe) -> Result<(Vec<u8>, Pretrained)> {
+    /// The ONNX file of the network that was trained on all pictures, and how its input is made.
+    fn train_on_everything(&self, recipe: &Recipe) -> Result<(Vec<u8>, Conventions)> {
         let prepared = cv::prepare(&self.common, &self.protocol, recipe)?;
         let folder = RunFolder::open(
             &self.run.join("all"),
             &prepared.settings("fit", &self.common, &self.protocol, recipe, 1)?,
         )?;
-        let network = mobilenet_v2(prepared.pretrained.epsilon, recipe.masked_mean);
+        let network = mobilenet_v2(prepared.pretrained.conventions.epsilon, recipe.masked_mean);
         // There is nothing left to decide when to stop: the epochs are those of the recipe, or what the folds took.
         let mut recipe = recipe.clone();
         if recipe.patience.take().is_some() {
@@ -123,13 +121,12 @@ impl Fit {
         }
         let all: Vec<usize> = (0..prepared.labelled.len()).collect();
         let classifier = Classifier::new(&network, &recipe, &prepared.pictures, &all, Vec::new());
-        let bar = cv::progress(u64::from(recipe.epochs), "all pictures");
+        let bar = progress(recipe.epochs, "all pictures");
         let plan = recipe.plan(self.common.seed, u64::from(u32::MAX), folder.path(), &bar);
-        let state = train(&classifier, &plan, prepared.start(&network, self.common.seed)?)?;
+        let weights = train(&classifier, &plan, prepared.start(&network, self.common.seed)?)?;
         bar.finish_and_clear();
-        let values = prepared.start(&network, self.common.seed)?.values(&state);
-        let model = export(&network, &values, i64::from(recipe.size), OUTPUT)?;
-        Ok((anemia_onnx::encode(&model), prepared.pretrained))
+        let model = export(&network, &weights.values(), i64::from(recipe.size), OUTPUT)?;
+        Ok((anemia_onnx::encode(&model), prepared.pretrained.conventions))
     }
 
     /// The median of the epochs that the folds found best.

@@ -5,6 +5,7 @@ mod bundle;
 mod dataset;
 mod evaluate;
 mod files;
+mod output;
 mod pack;
 mod predictions;
 

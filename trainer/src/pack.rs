@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Input, OperatingPoint, Output, OutputKind, Task, Training};
+use anemia_bundle::{Input, OperatingPoint, Output, OutputKind, Task};
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::bundle::{self, Content};
+use crate::output::say;
 
 /// Puts an ONNX classifier into a bundle, with a self-test made from phantoms.
 #[derive(Args)]
@@ -50,12 +51,10 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    #[allow(clippy::print_stdout)]
     pub(crate) fn run(&self) -> Result<()> {
         let read = |path: &Path| std::fs::read(path).with_context(|| format!("{}", path.display()));
         let (network, card) = (read(&self.onnx)?, read(&self.card)?);
-        let training: Training =
-            serde_yaml::from_slice(&read(&self.training)?).with_context(|| format!("{}", self.training.display()))?;
+        let training = bundle::read_training(&self.training)?;
         let operating_point = OperatingPoint {
             threshold: self.threshold,
             indeterminate: [self.indeterminate_from, self.indeterminate_to],
@@ -80,7 +79,7 @@ impl Pack {
             card,
         };
         bundle::write(&self.out, content)?;
-        println!("{}: {} {} packed", self.out.display(), self.name, self.model_version);
+        say(format_args!("{}: {} {} packed", self.out.display(), self.name, self.model_version));
         Ok(())
     }
 }

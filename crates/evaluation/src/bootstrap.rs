@@ -6,8 +6,6 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
 
-use crate::Judged;
-
 /// A value with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
@@ -21,23 +19,24 @@ pub struct Interval {
 
 /// The percentile interval of a cluster bootstrap (Davison and Hinkley 1997, section 3.8).
 ///
-/// Draws as many groups as there are, with replacement, `rounds` times. Pictures of one photograph repeat each
-/// other, so resampling single pictures would make the interval too narrow. Rounds in which `metric` has no value
+/// Draws as many groups as there are, with replacement, `rounds` times; `group` tells which one an element belongs to.
+/// Pictures of one photograph repeat each other, so resampling single pictures would make the interval too narrow. Rounds in which `metric` has no value
 /// are left out; `None` if it has none on all pictures. The same seed gives the same interval.
-pub fn bootstrap(
-    judged: &[Judged],
+pub fn bootstrap<T: Clone>(
+    all: &[T],
+    group: impl Fn(&T) -> u64,
     rounds: usize,
     seed: u64,
-    metric: impl Fn(&[Judged]) -> Option<f64>,
+    metric: impl Fn(&[T]) -> Option<f64>,
 ) -> Option<Interval> {
-    let value = metric(judged)?;
-    let mut groups: BTreeMap<u64, Vec<Judged>> = BTreeMap::new();
-    for &one in judged {
-        groups.entry(one.group).or_default().push(one);
+    let value = metric(all)?;
+    let mut groups: BTreeMap<u64, Vec<T>> = BTreeMap::new();
+    for one in all {
+        groups.entry(group(one)).or_default().push(one.clone());
     }
     let groups: Vec<_> = groups.into_values().collect();
     let mut random = Pcg64::seed_from_u64(seed);
-    let mut sample = Vec::with_capacity(judged.len() * 2);
+    let mut sample = Vec::with_capacity(all.len() * 2);
     let mut values = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         sample.clear();
@@ -54,7 +53,11 @@ pub fn bootstrap(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auc;
+    use crate::{Judged, auc};
+
+    fn interval(judged: &[Judged], rounds: usize, seed: u64) -> Option<Interval> {
+        bootstrap(judged, |one| one.group, rounds, seed, auc)
+    }
 
     fn pictures(copies: u64) -> Vec<Judged> {
         let one = |photo: u64| Judged {
@@ -67,15 +70,15 @@ mod tests {
 
     #[test]
     fn copies_of_a_photograph_do_not_narrow_the_interval() {
-        let once = bootstrap(&pictures(1), 500, 1, auc).expect("both classes are there");
-        let often = bootstrap(&pictures(8), 500, 1, auc).expect("both classes are there");
+        let once = interval(&pictures(1), 500, 1).expect("both classes are there");
+        let often = interval(&pictures(8), 500, 1).expect("both classes are there");
         assert!(once.low < once.value && once.value < once.high);
         assert!((once.high - once.low) - (often.high - often.low) < 1e-9, "{once:?} {often:?}");
     }
 
     #[test]
     fn the_same_seed_gives_the_same_interval() {
-        assert_eq!(bootstrap(&pictures(2), 100, 9, auc), bootstrap(&pictures(2), 100, 9, auc));
-        assert_eq!(bootstrap(&[], 100, 9, auc), None);
+        assert_eq!(interval(&pictures(2), 100, 9), interval(&pictures(2), 100, 9));
+        assert_eq!(interval(&[], 100, 9), None);
     }
 }

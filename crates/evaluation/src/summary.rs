@@ -45,7 +45,8 @@ pub struct Summary {
 impl Summary {
     /// Measures `judged` with "anemic" from `threshold` on.
     pub fn of(judged: &[Judged], threshold: f64) -> Self {
-        let interval = |metric: &dyn Fn(&[Judged]) -> Option<f64>| bootstrap(judged, ROUNDS, SEED, metric);
+        let interval =
+            |metric: &dyn Fn(&[Judged]) -> Option<f64>| bootstrap(judged, |one| one.group, ROUNDS, SEED, metric);
         let at_threshold =
             |metric: fn(&Confusion) -> Option<f64>| interval(&|sample| metric(&Confusion::at(sample, threshold)));
         let mut groups: Vec<_> = judged.iter().map(|one| one.group).collect();

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::dataset::{self, FOLDS, FoldRow, SheetRow};
 use crate::files::write_rows;
+use crate::output::say;
 pub use duplicates::group;
 pub use plate::Plate;
 use tables::Found;
@@ -51,7 +52,6 @@ struct GroupRow<'a> {
 }
 
 impl Audit {
-    #[allow(clippy::print_stdout)]
     pub(crate) fn run(&self) -> Result<()> {
         let sheet = dataset::read_sheet(&self.data)?;
         let (mut kept, mut anemic, mut missing) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,13 +95,13 @@ impl Audit {
             .zip(&groups)
             .map(|(((row, _), &anemic), &group)| Found { row, anemic, group })
             .collect();
-        println!("{} files, {} with pixels of their own", kept.len(), distinct.len());
-        print!("{}", tables::conflicts(&found));
+        say(format_args!("{} files, {} with pixels of their own", kept.len(), distinct.len()));
+        say(tables::conflicts(&found).trim_end());
         self.tell_what_is_missing(&missing, kept.iter().map(|(_, path)| path.as_path()));
-        println!("\n{}", tables::by_place_and_age(&found));
+        say(format_args!("\n{}", tables::by_place_and_age(&found)));
         if let Some(predictions) = &self.predictions {
             let paths = kept.iter().map(|(_, path)| path.clone());
-            println!("{}", leaks::tell(predictions, &paths.zip(groups.iter().copied()).collect())?);
+            say(leaks::tell(predictions, &paths.zip(groups.iter().copied()).collect())?);
         }
         if let Some(out) = &self.out {
             self.write(out, &kept, &anemic, &hashes, &groups)?;
@@ -109,10 +109,9 @@ impl Audit {
         Ok(())
     }
 
-    #[allow(clippy::print_stdout)]
     fn tell_what_is_missing<'a>(&self, missing: &[&str], kept: impl Iterator<Item = &'a Path>) {
         if !missing.is_empty() {
-            println!("labels without a picture ({}): {}", missing.len(), missing.join(", "));
+            say(format_args!("labels without a picture ({}): {}", missing.len(), missing.join(", ")));
         }
         let kept: std::collections::BTreeSet<PathBuf> = kept.map(|path| self.data.join(path)).collect();
         let pictures =
@@ -125,11 +124,10 @@ impl Audit {
             .collect();
         if !unlabelled.is_empty() {
             unlabelled.sort();
-            println!("pictures without a label ({}): {}", unlabelled.len(), unlabelled.join(", "));
+            say(format_args!("pictures without a label ({}): {}", unlabelled.len(), unlabelled.join(", ")));
         }
     }
 
-    #[allow(clippy::print_stdout)]
     fn write(
         &self,
         out: &Path,
@@ -171,7 +169,7 @@ impl Audit {
             })
             .collect();
         write_rows(&out.join(FOLDS), &rows)?;
-        println!("{}: groups.csv and {FOLDS} written", out.display());
+        say(format_args!("{}: groups.csv and {FOLDS} written", out.display()));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand_pcg::Pcg64;
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Epoch, Mode, State, Task, Weights, augment, forward, normalise};
+use super::{Epoch, Mode, Task, Weights, augment, forward, normalise};
 use crate::network::{Network, Parameter, Role};
 use crate::recipe::{Draw, Recipe};
 
@@ -73,12 +73,12 @@ impl<'a> Classifier<'a> {
     }
 
     /// The logits of some pictures, unchanged, with the running statistics.
-    pub(crate) fn predict(&self, weights: &Weights, state: &State, indices: &[usize]) -> Vec<f32> {
+    pub(crate) fn predict(&self, weights: &Weights, indices: &[usize]) -> Vec<f32> {
         let _guard = tch::no_grad_guard();
         let mut logits = Vec::with_capacity(indices.len());
         for batch in indices.chunks(64) {
             let pictures = normalise(&self.pictures.pixels(batch), self.pictures.mean, self.pictures.std);
-            let found = forward(self.network, weights, &state.trained, &state.running, &pictures, Mode::MEASURE);
+            let found = forward(self.network, weights, &pictures, Mode::MEASURE);
             logits.extend(Vec::<f32>::try_from(&found).expect("a classifier gives one 32-bit float for each picture"));
         }
         logits
@@ -114,18 +114,22 @@ impl Task for Classifier<'_> {
             batch_statistics: if recipe.frozen_statistics { |_| false } else { |_| true },
             dropout: recipe.dropout,
         };
-        let logits = forward(self.network, weights, &weights.trained, &weights.running, &pictures, mode);
+        let logits = forward(self.network, weights, &pictures, mode);
         let none = None::<&Tensor>;
         let loss = logits.binary_cross_entropy_with_logits(&targets, none, none, Reduction::Mean);
         let hits = logits.gt(0.0).eq_tensor(&labels.gt(0.5)).sum(Kind::Float).double_value(&[]);
         (loss, hits)
     }
 
-    fn validate(&self, weights: &Weights, state: &State, row: &mut Epoch) -> Option<f64> {
+    fn note(&self, mean: f64, row: &mut Epoch) {
+        row.accuracy = Some(mean);
+    }
+
+    fn validate(&self, weights: &Weights, row: &mut Epoch) -> Option<f64> {
         if self.validation.is_empty() {
             return None;
         }
-        let logits = self.predict(weights, state, &self.validation);
+        let logits = self.predict(weights, &self.validation);
         let judged: Vec<Judged> =
             self.validation.iter().zip(logits).map(|(&index, logit)| self.pictures.judged(index, logit)).collect();
         let counts = Confusion::at(&judged, 0.5);

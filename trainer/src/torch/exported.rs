@@ -4,7 +4,7 @@ use anemia_bundle::{Bundle, Input, OperatingPoint, Output, OutputKind, Precision
 use anemia_engine::EngineOptions;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Mode, State, Weights, forward};
+use super::{Mode, Weights, forward};
 use crate::bundle::{Content, write};
 use crate::network::{INPUT, Network, export, lid_net, mobilenet_v2};
 
@@ -18,11 +18,11 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
     no_grad(|| {
         let pictures = Tensor::randn([8, 3, SIZE, SIZE], (Kind::Float, Device::Cpu));
         for _ in 0..4 {
-            let _ = forward(network, &weights, &weights.trained, &weights.running, &pictures, TRAIN);
+            let _ = forward(network, &weights, &pictures, TRAIN);
         }
     });
     weights.trained = weights.trained.detach();
-    let values = weights.values(&State::of(&weights));
+    let values = weights.values();
     let model = export(network, &values, SIZE, "answer").unwrap();
     let work = tempfile::tempdir().unwrap();
     let folder = work.path().join("bundle");
@@ -58,7 +58,7 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
     let flat = Vec::<f32>::try_from(&picture.view(-1)).unwrap();
     engine.input().copy_from_slice(&flat);
     let found = engine.run().unwrap().to_vec();
-    let expected = no_grad(|| forward(network, &weights, &weights.trained, &weights.running, &picture, Mode::MEASURE));
+    let expected = no_grad(|| forward(network, &weights, &picture, Mode::MEASURE));
     (found, Vec::<f32>::try_from(&expected.contiguous().view(-1)).unwrap())
 }
 

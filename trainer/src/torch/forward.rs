@@ -21,15 +21,8 @@ impl Mode {
 
 /// The output of `network` for `pictures`, `[n, 3, size, size]`: a number for each picture, `[n]`, from a classifier, a
 /// map `[n, 1, height, width]` from a locator.
-pub(crate) fn forward(
-    network: &Network,
-    weights: &Weights,
-    trained: &Tensor,
-    running: &Tensor,
-    pictures: &Tensor,
-    mode: Mode,
-) -> Tensor {
-    let mut parameters = weights.views(trained, running).into_iter();
+pub(crate) fn forward(network: &Network, weights: &Weights, pictures: &Tensor, mode: Mode) -> Tensor {
+    let mut parameters = weights.views(&weights.trained, &weights.running).into_iter();
     let mut next = || parameters.next().expect("the views are those of the network's own parameters");
     let mut values: Vec<Tensor> = vec![channels_last(pictures)];
     for step in &network.steps {

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 use tch::{Device, Kind, Tensor};
 
-use super::{Epoch, Mode, State, Task, Weights, forward};
+use super::{Epoch, Mode, Task, Weights, forward};
 use crate::network::{Network, Parameter, Role};
 
 /// Photographs and phantoms in one step.
@@ -82,12 +82,16 @@ impl Task for Locator<'_> {
         let masks = seen.narrow(1, 3, 1).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>);
 
         let mode = Mode { batch_statistics: |name| !name.starts_with("features."), dropout: 0.0 };
-        let logits = forward(self.network, weights, &weights.trained, &weights.running, &pictures, mode);
+        let logits = forward(self.network, weights, &pictures, mode);
         let hits = overlap(&logits.gt(0.0).to_kind(Kind::Float), &masks).sum(Kind::Float).double_value(&[]);
         (loss(&logits, &masks), hits)
     }
 
-    fn validate(&self, _weights: &Weights, _state: &State, _row: &mut Epoch) -> Option<f64> {
+    fn note(&self, mean: f64, row: &mut Epoch) {
+        row.iou = Some(mean);
+    }
+
+    fn validate(&self, _weights: &Weights, _row: &mut Epoch) -> Option<f64> {
         None
     }
 }
@@ -166,15 +170,14 @@ fn recolour(pictures: &Tensor, inside: &Tensor, random: &mut Pcg64) -> Tensor {
 pub(crate) fn locate(
     network: &Network,
     weights: &Weights,
-    state: &State,
     pixels: &[u8],
     size: i64,
     [width, height]: [i64; 2],
 ) -> Vec<f32> {
     let _guard = tch::no_grad_guard();
     let picture = Tensor::from_slice(pixels).view([1, size, size, 3]).permute([0, 3, 1, 2]).to_kind(Kind::Float);
-    let picture = (picture / 127.5 - 1.0).to_device(state.trained.device());
-    let map = forward(network, weights, &state.trained, &state.running, &picture, Mode::MEASURE);
+    let picture = (picture / 127.5 - 1.0).to_device(weights.trained.device());
+    let map = forward(network, weights, &picture, Mode::MEASURE);
     let map = map.upsample_bilinear2d([height, width], false, None, None).to_device(Device::Cpu).contiguous().view(-1);
     Vec::<f32>::try_from(&map).expect("the map was made one-dimensional and holds 32-bit floats")
 }

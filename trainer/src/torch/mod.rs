@@ -8,6 +8,7 @@ mod exported;
 mod forward;
 mod locator;
 mod memory;
+mod pretrained;
 #[cfg(test)]
 mod reference;
 mod training;
@@ -19,13 +20,17 @@ pub(crate) use classifier::{Classifier, Pictures};
 pub(crate) use forward::{Mode, forward};
 pub(crate) use locator::{Eyes, Locator, locate};
 use memory::keep_freed_memory;
-pub(crate) use training::{Epoch, INTERRUPTED, Plan, State, Task, train};
-pub(crate) use weights::{Pretrained, Weights, read_tensors, write_tensors};
+pub(crate) use pretrained::{Conventions, Pretrained};
+pub(crate) use training::{Epoch, INTERRUPTED, Plan, Task, train};
+pub(crate) use weights::{Weights, read_tensors, write_tensors};
 
 use anyhow::{Context, Result};
 use std::sync::Once;
 use std::sync::atomic::Ordering;
 use tch::Device;
+
+/// The version of libtorch: `torch-sys` does not build with another one.
+pub(crate) const LIBTORCH: &str = "2.13.0";
 
 /// Sets up memory, threads and SIGINT, before anything is computed.
 pub(crate) fn set_up(threads: u32) -> Result<()> {

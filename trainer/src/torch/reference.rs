@@ -59,7 +59,7 @@ fn forward_pass_and_training_step_are_those_of_pytorch() {
     let train = Mode { batch_statistics: |_| true, dropout: 0.0 };
     let run = |weights: &Weights, mode| {
         let pictures = pictures.to_kind(weights.trained.kind());
-        forward(&network, weights, &weights.trained, &weights.running, &pictures, mode)
+        forward(&network, weights, &pictures, mode)
     };
 
     let running = weights.running.copy();

@@ -32,10 +32,13 @@ pub(crate) trait Task {
     fn decay(&self, parameter: &Parameter) -> f64;
     /// The pictures of one epoch, as indices, step by step.
     fn batches(&self, random: &mut Pcg64) -> Vec<Vec<usize>>;
-    /// The mean loss of one step, and how many answers were right.
+    /// The mean loss of one step, and how good its answers were: the sum over its pictures of what [`Task::note`] gets
+    /// the mean of.
     fn loss(&self, weights: &Weights, batch: &[usize], random: &mut Pcg64) -> (Tensor, f64);
+    /// Fills the mean over an epoch of how good the answers were into the row.
+    fn note(&self, mean: f64, row: &mut Epoch);
     /// Measures on pictures that are not trained on and fills in the row; gives what early stopping compares.
-    fn validate(&self, weights: &Weights, state: &State, row: &mut Epoch) -> Option<f64>;
+    fn validate(&self, weights: &Weights, row: &mut Epoch) -> Option<f64>;
 }
 
 /// How long and how fast.
@@ -64,7 +67,9 @@ pub(crate) struct Epoch {
     pub(crate) epoch: u32,
     pub(crate) learning_rate: f64,
     pub(crate) loss: f64,
-    pub(crate) accuracy: f64,
+    pub(crate) accuracy: Option<f64>,
+    /// Intersection over union, of a locator.
+    pub(crate) iou: Option<f64>,
     pub(crate) validation_loss: Option<f64>,
     pub(crate) validation_accuracy: Option<f64>,
     pub(crate) validation_f1: Option<f64>,
@@ -72,25 +77,8 @@ pub(crate) struct Epoch {
     pub(crate) seconds: f64,
 }
 
-/// The numbers of a network at one moment.
-pub(crate) struct State {
-    pub(crate) trained: Tensor,
-    pub(crate) running: Tensor,
-}
-
-impl State {
-    /// What `weights` hold now.
-    pub(crate) fn of(weights: &Weights) -> Self {
-        Self { trained: weights.trained.detach().copy(), running: weights.running.copy() }
-    }
-
-    fn copy(&self) -> Self {
-        Self { trained: self.trained.copy(), running: self.running.copy() }
-    }
-}
-
-/// Trains until the plan says stop, from the last checkpoint in its folder where there is one.
-pub(crate) fn train(task: &impl Task, plan: &Plan<'_>, start: Weights) -> Result<State> {
+/// Trains until the plan says stop, from the last checkpoint in its folder where there is one; gives the best weights.
+pub(crate) fn train(task: &impl Task, plan: &Plan<'_>, start: Weights) -> Result<Weights> {
     let mut training = Training::new(task, plan, start);
     training.resume()?;
     let mut saved = Instant::now();
@@ -112,8 +100,8 @@ struct Training<'a, T: Task> {
     weights: Weights,
     adam: Adam,
     /// Moving average of the weights; the weights themselves when the plan has none.
-    average: State,
-    best: State,
+    average: Weights,
+    best: Weights,
     best_score: f64,
     best_epoch: i64,
     epoch: i64,
@@ -124,7 +112,7 @@ impl<'a, T: Task> Training<'a, T> {
     fn new(task: &'a T, plan: &'a Plan<'a>, weights: Weights) -> Self {
         let adam =
             Adam::new(&weights.trained, weights.spread(|one| task.rate(one)), weights.spread(|one| task.decay(one)));
-        let (average, best) = (State::of(&weights), State::of(&weights));
+        let (average, best) = (weights.copy(), weights.copy());
         let (best_score, best_epoch, epoch) = (f64::NEG_INFINITY, 0, 0);
         Self { task, plan, weights, adam, average, best, best_score, best_epoch, epoch, log: Vec::new() }
     }
@@ -172,10 +160,11 @@ impl<'a, T: Task> Training<'a, T> {
             drawn += batch.len() as f64;
         }
         self.epoch += 1;
-        let (loss, accuracy) = (losses / drawn, right / drawn);
-        let mut row = Epoch { epoch: self.epoch as u32, learning_rate: rate, loss, accuracy, ..Epoch::default() };
+        let loss = losses / drawn;
+        let mut row = Epoch { epoch: self.epoch as u32, learning_rate: rate, loss, ..Epoch::default() };
+        self.task.note(right / drawn, &mut row);
         // Without a validation the last state is the best.
-        let score = self.task.validate(&self.weights, &self.average, &mut row).unwrap_or(self.epoch as f64);
+        let score = self.task.validate(&self.average, &mut row).unwrap_or(self.epoch as f64);
         if score > self.best_score || self.best_epoch == 0 {
             (self.best_score, self.best_epoch, self.best) = (score, self.epoch, self.average.copy());
         }

@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::State;
+use super::{Conventions, Pretrained};
 use crate::network::{Network, Parameter, Role};
 
 /// The numbers of one network.
@@ -50,34 +50,30 @@ impl Weights {
         Self { parameters, trained, running }
     }
 
-    /// Takes over what `pretrained` has, by name. What it does not have, such as the last layer, stays as it is; a
-    /// kernel or normalisation of another shape, or a file without any, is an error.
+    /// The same numbers, which nothing moves.
+    pub(crate) fn copy(&self) -> Self {
+        let (trained, running) = (self.trained.detach().copy(), self.running.copy());
+        Self { parameters: self.parameters.clone(), trained, running }
+    }
+
+    /// Takes over what `pretrained` has, by name. The encoder, `features.…`, must be there as a whole and in the right
+    /// shapes; other layers, such as the last one, stay as they are when the file has none that fits.
     pub(crate) fn load(&mut self, pretrained: &Pretrained) -> Result<()> {
-        let mut found = 0;
         let views = self.views(&self.trained.detach(), &self.running);
-        for (parameter, view) in self.parameters.iter().zip(views) {
-            let Some(values) = pretrained.tensors.get(&parameter.name) else { continue };
-            // The last layer of an ImageNet network has 1000 outputs.
-            if parameter.name.starts_with("classifier") && values.size() != parameter.shape {
-                continue;
+        for (parameter, mut view) in self.parameters.iter().zip(views) {
+            let values = pretrained.tensors.get(&parameter.name);
+            match values.filter(|values| values.size() == parameter.shape) {
+                Some(values) => no_grad(|| view.copy_(values)),
+                None if !parameter.name.starts_with("features.") => {}
+                None => bail!(
+                    "{}: {} {}, expected {:?}; expected the layers of torchvision's mobilenet_v2",
+                    pretrained.path.display(),
+                    parameter.name,
+                    values.map_or("is missing".into(), |values| format!("has shape {:?}", values.size())),
+                    parameter.shape
+                ),
             }
-            ensure!(
-                values.size() == parameter.shape,
-                "{}: {} has shape {:?}, expected {:?}",
-                pretrained.path.display(),
-                parameter.name,
-                values.size(),
-                parameter.shape
-            );
-            let mut view = view;
-            no_grad(|| view.copy_(values));
-            found += 1;
         }
-        ensure!(
-            found > 0,
-            "{}: none of its tensors belongs to this network; expected the names of torchvision's mobilenet_v2",
-            pretrained.path.display()
-        );
         Ok(())
     }
 
@@ -100,8 +96,8 @@ impl Weights {
     }
 
     /// Name, shape and values of every parameter, kernels as `[outputs, inputs, height, width]`.
-    pub(crate) fn values(&self, state: &State) -> HashMap<String, Vec<f32>> {
-        let views = self.views(&state.trained, &state.running);
+    pub(crate) fn values(&self) -> HashMap<String, Vec<f32>> {
+        let views = self.views(&self.trained.detach(), &self.running);
         let value = |(parameter, view): (&Parameter, Tensor)| {
             let view = view.to_device(Device::Cpu).contiguous().view(-1);
             let values = Vec::<f32>::try_from(&view).expect("the tensors are one-dimensional and of 32-bit floats");
@@ -110,13 +106,14 @@ impl Weights {
         self.parameters.iter().zip(views).map(value).collect()
     }
 
-    /// Writes the numbers with torchvision's names.
-    pub(crate) fn write(&self, path: &Path, state: &State) -> Result<()> {
+    /// Writes the numbers with torchvision's names, and the conventions that they were trained with.
+    pub(crate) fn write(&self, path: &Path, conventions: Conventions) -> Result<()> {
         let views: Vec<Tensor> =
-            self.views(&state.trained, &state.running).into_iter().map(|view| view.contiguous()).collect();
-        let named: Vec<(&str, &Tensor)> =
-            self.parameters.iter().zip(&views).map(|(parameter, view)| (parameter.name.as_str(), view)).collect();
-        write_tensors(path, &named)
+            self.views(&self.trained.detach(), &self.running).into_iter().map(|view| view.contiguous()).collect();
+        let conventions = conventions.to_tensors();
+        let named = self.parameters.iter().zip(&views).map(|(parameter, view)| (parameter.name.as_str(), view));
+        let conventions = conventions.iter().map(|(name, values)| (*name, values));
+        write_tensors(path, &named.chain(conventions).collect::<Vec<_>>())
     }
 
     /// A vector as long as `trained` that holds `value(parameter)` for the numbers of each parameter.
@@ -124,37 +121,6 @@ impl Weights {
         let device = self.trained.device();
         let part = |one: &Parameter| Tensor::full([one.size()], value(one), (Kind::Float, device));
         Tensor::cat(&self.parameters.iter().filter(|one| one.role.is_trained()).map(part).collect::<Vec<_>>(), 0)
-    }
-}
-
-/// A file of pretrained weights, and the conventions that it was trained with.
-pub(crate) struct Pretrained {
-    path: PathBuf,
-    tensors: HashMap<String, Tensor>,
-    /// Added to the variance in its batch normalisations.
-    pub(crate) epsilon: f64,
-    /// Its input is `(byte / 255 − mean) / std`.
-    pub(crate) mean: [f32; 3],
-    /// See `mean`.
-    pub(crate) std: [f32; 3],
-}
-
-impl Pretrained {
-    /// Reads a `.safetensors` file.
-    ///
-    /// torchvision's own files hold the last layer of ImageNet; they use an epsilon of 1e-5 and the mean and deviation
-    /// of ImageNet. A file without it is taken as converted from Keras: 1e-3, and input from -1 to 1.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        ensure!(
-            path.extension().is_some_and(|end| end == "safetensors"),
-            "{}: expected a file .safetensors; docs/guide/train-a-model.md shows how to convert a .pth",
-            path.display()
-        );
-        let tensors: HashMap<String, Tensor> = read_tensors(path)?.into_iter().collect();
-        let torchvision = tensors.get("classifier.1.weight").is_some_and(|head| head.size() == [1000, 1280]);
-        let (epsilon, mean, std) =
-            if torchvision { (1e-5, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) } else { (1e-3, [0.5; 3], [0.5; 3]) };
-        Ok(Self { path: path.to_owned(), tensors, epsilon, mean, std })
     }
 }
 
