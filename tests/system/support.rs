@@ -1,32 +1,22 @@
 //! The things around the program: folders, pictures, a small disk, a stand-in for systemd, and a kiosk of all that.
 
+#[path = "../common.rs"]
+mod common;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, write_png};
 
+pub use common::{data, project, texts};
+
 /// Longer than anything takes on a slow machine; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-pub fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
-
-/// The folder of a development data set, or `None` with a line that says so.
-pub fn data(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ANEMIA_DATA").map(PathBuf::from);
-    let folder = root.unwrap_or_else(|| project().join("../shared/data")).join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no data ({name} is not in ANEMIA_DATA)");
-    None
-}
 
 /// The program with the models and the library of the source folder.
 pub fn anemiad() -> Command {
@@ -36,12 +26,6 @@ pub fn anemiad() -> Command {
         command.env("ORT_DYLIB_PATH", project().join(".deps/onnxruntime/libonnxruntime.so"));
     }
     command
-}
-
-/// Standard output, standard error and exit code.
-pub fn texts(output: &Output) -> (String, String, Option<i32>) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 
 /// A phantom that the shipped model judges, as a picture file.

@@ -116,8 +116,8 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     let pretrained = Pretrained::read(&common.pretrained)?;
     let conventions = pretrained.conventions;
     ensure!(
-        !recipe.masked_mean || (conventions.mean, conventions.std) == ([0.5; 3], [0.5; 3]),
-        "masked_mean: it tells tissue from black by an input from −1 to 1, which these weights do not have"
+        !recipe.colours || (conventions.mean, conventions.std) == ([0.5; 3], [0.5; 3]),
+        "colours: it tells tissue from black by an input from −1 to 1, which these weights do not have"
     );
     let size = recipe.size as usize;
     let bytes = cut_out(&labelled, size)?;
@@ -197,7 +197,7 @@ pub(crate) fn out_of_fold(
     networks: u32,
     folder: &RunFolder,
 ) -> Result<Vec<Prediction>> {
-    let network = mobilenet_v2(prepared.pretrained.conventions.epsilon, recipe.masked_mean);
+    let network = mobilenet_v2(prepared.pretrained.conventions.epsilon, recipe.colours);
     let folds = check_folds(&prepared.labelled)?;
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {

@@ -14,8 +14,8 @@ use crate::torch::{Epoch, Plan};
 pub struct Recipe {
     /// Width and height of the network's input in pixels; a multiple of 32.
     pub size: u32,
-    /// Take the mean over the tissue only, not over the whole cut-out.
-    pub masked_mean: bool,
+    /// Show mean and spread of the tissue's colours to the last layer, beside the features.
+    pub colours: bool,
     /// Most passes over the training pictures.
     pub epochs: u32,
     /// Stop when the inner validation did not get better for more than so many epochs, and go back to its best; without

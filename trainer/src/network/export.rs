@@ -69,7 +69,8 @@ impl Writer<'_> {
                 self.push("GlobalAveragePool", inputs, &mean);
                 self.push("Flatten", &[&mean], name);
             }
-            Op::MaskedMean { stride } => self.masked_mean(*stride, inputs, name),
+            Op::Colours => self.colours(inputs[0], name),
+            Op::Join => self.push("Concat", inputs, name).attribute = vec![integer("axis", 1)],
             Op::Linear { name: weights, inputs: from, outputs } => {
                 let (matrix, shift) = (format!("{weights}.weight"), format!("{weights}.bias"));
                 self.constants.push(float_tensor(&matrix, &[*outputs, *from], self.value(&matrix)?));
@@ -126,23 +127,45 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The mean of the features where the picture is not black.
-    fn masked_mean(&mut self, stride: i64, inputs: &[&str], name: &str) {
+    /// Mean and standard deviation of each channel where the picture is not black.
+    fn colours(&mut self, picture: &str, name: &str) {
         let part = |part: &str| format!("{name}.{part}");
-        let (brightest, lit, tissue, pooled) = (part("brightest"), part("lit"), part("tissue"), part("pooled"));
-        self.constants.push(float_tensor(&part("black"), &[], &[BLACK]));
-        self.constants.push(float_tensor(&part("least"), &[], &[1e-6]));
-        self.push("ReduceMax", &[inputs[1]], &brightest).attribute = vec![integers("axes", &[1])];
-        self.push("Greater", &[&brightest, &part("black")], &lit);
-        self.push("Cast", &[&lit], &tissue).attribute = vec![integer("to", 1)];
-        self.push("AveragePool", &[&tissue], &pooled).attribute =
-            vec![integers("kernel_shape", &[stride; 2]), integers("strides", &[stride; 2])];
-        self.push("Mul", &[inputs[0], &pooled], &part("inside"));
-        self.push("GlobalAveragePool", &[&part("inside")], &part("mean"));
-        self.push("GlobalAveragePool", &[&pooled], &part("share"));
-        self.push("Max", &[&part("share"), &part("least")], &part("divisor"));
-        self.push("Div", &[&part("mean"), &part("divisor")], &part("over"));
-        self.push("Flatten", &[&part("over")], name);
+        for (constant, value) in [("black", BLACK), ("least", 1e-6), ("two", 2.0), ("five", 5.0), ("one", 1.0)] {
+            self.constants.push(float_tensor(&part(constant), &[], &[value]));
+        }
+        let steps: [(&str, &[&str], &str); 17] = [
+            ("ReduceMax", &[picture], "brightest"),
+            ("Greater", &["brightest", "black"], "lit"),
+            ("Cast", &["lit"], "tissue"),
+            ("GlobalAveragePool", &["tissue"], "found"),
+            ("Max", &["found", "least"], "share"),
+            ("Mul", &[picture, "tissue"], "inside"),
+            ("GlobalAveragePool", &["inside"], "sum"),
+            ("Div", &["sum", "share"], "mean"),
+            ("Sub", &[picture, "mean"], "off"),
+            ("Mul", &["off", "tissue"], "off.inside"),
+            ("Mul", &["off.inside", "off.inside"], "off.squared"),
+            ("GlobalAveragePool", &["off.squared"], "off.sum"),
+            ("Div", &["off.sum", "share"], "variance"),
+            ("Sqrt", &["variance"], "spread"),
+            ("Mul", &["mean", "two"], "mean.scaled"),
+            ("Mul", &["spread", "five"], "spread.scaled"),
+            ("Sub", &["spread.scaled", "one"], "spread.shifted"),
+        ];
+        for (operator, inputs, output) in steps {
+            let own = |input: &&str| if *input == picture { picture.to_owned() } else { part(input) };
+            let inputs: Vec<String> = inputs.iter().map(own).collect();
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            self.push(operator, &inputs, &part(output)).attribute = match operator {
+                "ReduceMax" => vec![integers("axes", &[1])],
+                "Cast" => vec![integer("to", 1)],
+                _ => Vec::new(),
+            };
+        }
+        let six = part("six");
+        self.push("Concat", &[&part("mean.scaled"), &part("spread.shifted")], &six).attribute =
+            vec![integer("axis", 1)];
+        self.push("Flatten", &[&six], name);
     }
 
     fn before_relu6(&self, relu6: bool, name: &str) -> String {

@@ -8,14 +8,20 @@ use super::{Builder, Conv, Network, Op};
 const BOTTLENECKS: [(i64, i64, i64, i64); 7] =
     [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
 
-/// The classifier. `masked` takes the mean over the tissue only, instead of over the whole cut-out.
-pub fn mobilenet_v2(epsilon: f64, masked: bool) -> Network {
+/// The classifier. With `colours` its last layer also sees mean and spread of the tissue's colours.
+pub fn mobilenet_v2(epsilon: f64, colours: bool) -> Network {
     let mut build = Builder::default();
     let bottlenecks = encoder(&mut build, BOTTLENECKS.len());
     let mut at = *bottlenecks.last().expect("there are seven stages");
     at = build.conv(conv(bottlenecks.len(), "0", "1", 320, 1280, 1, 1, 1, true), at);
-    at = if masked { build.step(Op::MaskedMean { stride: 32 }, &[at, 0]) } else { build.step(Op::Mean, &[at]) };
-    build.step(Op::Linear { name: "classifier.1".into(), inputs: 1280, outputs: 1 }, &[at]);
+    at = build.step(Op::Mean, &[at]);
+    let mut inputs = 1280;
+    if colours {
+        let six = build.step(Op::Colours, &[0]);
+        at = build.step(Op::Join, &[at, six]);
+        inputs += 6;
+    }
+    build.step(Op::Linear { name: "classifier.1".into(), inputs, outputs: 1 }, &[at]);
     build.finish(epsilon)
 }
 

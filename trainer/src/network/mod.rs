@@ -41,11 +41,11 @@ pub enum Op {
     Double,
     /// The mean of every channel.
     Mean,
-    /// The mean of every channel where the picture, the second input, is not black: the tissue of a cut-out.
-    MaskedMean {
-        /// How many times smaller than the picture the first input is.
-        stride: i64,
-    },
+    /// Six numbers about the colours of the tissue, which is where the picture is not black: twice the mean of each
+    /// channel, and five times its standard deviation less 1. So both lie around 0 and spread by about 1.
+    Colours,
+    /// The numbers of two values, one after the other.
+    Join,
     /// Numbers from numbers; dropout before it while training.
     Linear {
         /// Name of its weights.
@@ -145,7 +145,7 @@ impl Network {
                     add(format!("{name}.weight"), &[*outputs, *inputs], Role::Matrix);
                     add(format!("{name}.bias"), &[*outputs], Role::Shift);
                 }
-                Op::Add { .. } | Op::Double | Op::Mean | Op::MaskedMean { .. } => {}
+                Op::Add { .. } | Op::Double | Op::Mean | Op::Colours | Op::Join => {}
             }
         }
         all

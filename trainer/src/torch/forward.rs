@@ -53,11 +53,8 @@ pub(crate) fn forward(network: &Network, weights: &Weights, pictures: &Tensor, m
                 input.upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)
             }
             Op::Mean => input.mean_dim([2, 3].as_slice(), false, None::<Kind>),
-            Op::MaskedMean { stride } => {
-                let tissue = tissue(&values[step.inputs[1]], *stride);
-                let all = tissue.sum_dim_intlist([2, 3].as_slice(), false, None::<Kind>).clamp_min(1e-6);
-                (input * tissue).sum_dim_intlist([2, 3].as_slice(), false, None::<Kind>) / all
-            }
+            Op::Colours => colours(input),
+            Op::Join => Tensor::cat(&[input, &values[step.inputs[1]]], 1),
             Op::Linear { .. } => {
                 let (matrix, shift) = (next(), next());
                 let input = input.dropout(mode.dropout, mode.dropout > 0.0);
@@ -69,10 +66,16 @@ pub(crate) fn forward(network: &Network, weights: &Weights, pictures: &Tensor, m
     values.pop().expect("a network has at least one step")
 }
 
-/// The share of each square of `stride` pixels that is not black: `[n, 1, size / stride, size / stride]`.
-fn tissue(pictures: &Tensor, stride: i64) -> Tensor {
-    let lit = pictures.amax([1].as_slice(), true).gt(f64::from(BLACK)).to_kind(Kind::Float);
-    lit.avg_pool2d([stride; 2], [stride; 2], [0, 0], false, false, None::<i64>)
+/// See [`Op::Colours`]: `[n, 6]`.
+fn colours(pictures: &Tensor) -> Tensor {
+    let over = [2i64, 3];
+    let mean = |values: &Tensor| values.mean_dim(over.as_slice(), true, None::<Kind>);
+    let tissue = pictures.amax([1].as_slice(), true).gt(f64::from(BLACK)).to_kind(pictures.kind());
+    let share = mean(&tissue).clamp_min(1e-6);
+    let centre = mean(&(pictures * &tissue)) / &share;
+    let off = (pictures - &centre) * &tissue;
+    let spread = (mean(&(&off * &off)) / &share).sqrt();
+    Tensor::cat(&[centre * 2.0, spread * 5.0 - 1.0], 1).flatten(1, 3)
 }
 
 /// The same values in the order in memory that libtorch computes fastest with.

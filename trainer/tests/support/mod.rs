@@ -2,9 +2,12 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+#[path = "../../../tests/common.rs"]
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use anemia_vision::Frame;
 use anemia_vision::phantom::Phantom;
@@ -12,20 +15,7 @@ use image::{Rgba, RgbaImage};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-pub fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
-
-/// The folder of a development data set, or `None` with a line that says so.
-pub fn data(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ANEMIA_DATA").map(PathBuf::from);
-    let folder = root.unwrap_or_else(|| project().join("../shared/data")).join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no data ({name} is not in ANEMIA_DATA)");
-    None
-}
+pub use common::{data, project, texts};
 
 pub fn anemia_train(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anemia-train"));
@@ -34,12 +24,6 @@ pub fn anemia_train(arguments: &[&str]) -> Command {
         command.env("ORT_DYLIB_PATH", project().join(".deps/onnxruntime/libonnxruntime.so"));
     }
     command
-}
-
-/// Standard output, standard error and exit code.
-pub fn texts(output: &Output) -> (String, String, Option<i32>) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 
 /// The cut-out of a phantom: its tissue, and nothing around it.
