@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Summary};
 use anemia_vision::{CutOut, Frame, Roi};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use tch::Tensor;
@@ -115,10 +115,6 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     check_folds(&labelled)?;
     let pretrained = Pretrained::read(&common.pretrained)?;
     let conventions = pretrained.conventions;
-    ensure!(
-        !recipe.colours || (conventions.mean, conventions.std) == ([0.5; 3], [0.5; 3]),
-        "colours: it tells tissue from black by an input from −1 to 1, which these weights do not have"
-    );
     let size = recipe.size as usize;
     let bytes = cut_out(&labelled, size)?;
     let pixels = Tensor::from_slice(&bytes)
@@ -197,7 +193,7 @@ pub(crate) fn out_of_fold(
     networks: u32,
     folder: &RunFolder,
 ) -> Result<Vec<Prediction>> {
-    let network = mobilenet_v2(prepared.pretrained.conventions.epsilon, recipe.colours);
+    let network = mobilenet_v2(prepared.pretrained.conventions.epsilon);
     let folds = check_folds(&prepared.labelled)?;
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {

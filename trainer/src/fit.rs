@@ -113,7 +113,7 @@ impl Fit {
             &self.run.join("all"),
             &prepared.settings("fit", &self.common, &self.protocol, recipe, 1)?,
         )?;
-        let network = mobilenet_v2(prepared.pretrained.conventions.epsilon, recipe.colours);
+        let network = mobilenet_v2(prepared.pretrained.conventions.epsilon);
         // There is nothing left to decide when to stop: the epochs are those of the recipe, or what the folds took.
         let mut recipe = recipe.clone();
         if recipe.patience.take().is_some() {

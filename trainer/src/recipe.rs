@@ -14,8 +14,6 @@ use crate::torch::{Epoch, Plan};
 pub struct Recipe {
     /// Width and height of the network's input in pixels; a multiple of 32.
     pub size: u32,
-    /// Show mean and spread of the tissue's colours to the last layer, beside the features.
-    pub colours: bool,
     /// Most passes over the training pictures.
     pub epochs: u32,
     /// Stop when the inner validation did not get better for more than so many epochs, and go back to its best; without
@@ -37,7 +35,7 @@ pub struct Recipe {
     pub cosine: bool,
     /// Decoupled weight decay of kernels and matrices.
     pub weight_decay: f64,
-    /// Share of numbers that the last layer loses while training.
+    /// Share of features that the last layer loses while training.
     pub dropout: f64,
     /// Labels 0 and 1 become this and 1 minus this.
     pub label_smoothing: f64,

@@ -24,7 +24,7 @@ pub fn epoch(pictures: usize, threads: u32) -> Result<Duration> {
         mean: [0.5; 3],
         std: [0.5; 3],
     };
-    let network = mobilenet_v2(1e-5, recipe.colours);
+    let network = mobilenet_v2(1e-5);
     let all: Vec<usize> = (0..pictures).collect();
     let classifier = Classifier::new(&network, &recipe, &noise, &all, Vec::new());
     let once = || -> Result<Duration> {

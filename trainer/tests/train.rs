@@ -67,7 +67,7 @@ struct Stage {
     folder: tempfile::TempDir,
 }
 
-const RECIPE: &str = "size: 32\ncolours: true\nepochs: 3\npatience: 5\nbatch: 8\ndraw: files\nlearning_rate: 1.0e-3\n\
+const RECIPE: &str = "size: 32\nepochs: 3\npatience: 5\nbatch: 8\ndraw: files\nlearning_rate: 1.0e-3\n\
     head_rate: 1.0\ncosine: true\nweight_decay: 0.01\ndropout: 0.2\nlabel_smoothing: 0.05\naverage: 0.9\n\
     frozen_statistics: false\naugmentation:\n  mirror: true\n  upside_down: false\n  rotation_degrees: 10.0\n  shift: 0.1\n  \
     scale: [0.9, 1.1]\n";

@@ -10,8 +10,6 @@ use super::{Conv, Network, Op};
 
 /// Name of the picture in the graph.
 pub const INPUT: &str = "image";
-/// Outside the tissue a picture in −1 to 1 is exactly −1; this is half a grey level above.
-pub(crate) const BLACK: f32 = -1.0 + 1.0 / 255.0;
 
 /// The graph of `network` with its trained `values`, by parameter name, for pictures of `size` × `size` pixels.
 ///
@@ -69,8 +67,6 @@ impl Writer<'_> {
                 self.push("GlobalAveragePool", inputs, &mean);
                 self.push("Flatten", &[&mean], name);
             }
-            Op::Colours => self.colours(inputs[0], name),
-            Op::Join => self.push("Concat", inputs, name).attribute = vec![integer("axis", 1)],
             Op::Linear { name: weights, inputs: from, outputs } => {
                 let (matrix, shift) = (format!("{weights}.weight"), format!("{weights}.bias"));
                 self.constants.push(float_tensor(&matrix, &[*outputs, *from], self.value(&matrix)?));
@@ -125,47 +121,6 @@ impl Writer<'_> {
             integer("group", conv.groups),
         ];
         Ok(())
-    }
-
-    /// Mean and standard deviation of each channel where the picture is not black.
-    fn colours(&mut self, picture: &str, name: &str) {
-        let part = |part: &str| format!("{name}.{part}");
-        for (constant, value) in [("black", BLACK), ("least", 1e-6), ("two", 2.0), ("five", 5.0), ("one", 1.0)] {
-            self.constants.push(float_tensor(&part(constant), &[], &[value]));
-        }
-        let steps: [(&str, &[&str], &str); 17] = [
-            ("ReduceMax", &[picture], "brightest"),
-            ("Greater", &["brightest", "black"], "lit"),
-            ("Cast", &["lit"], "tissue"),
-            ("GlobalAveragePool", &["tissue"], "found"),
-            ("Max", &["found", "least"], "share"),
-            ("Mul", &[picture, "tissue"], "inside"),
-            ("GlobalAveragePool", &["inside"], "sum"),
-            ("Div", &["sum", "share"], "mean"),
-            ("Sub", &[picture, "mean"], "off"),
-            ("Mul", &["off", "tissue"], "off.inside"),
-            ("Mul", &["off.inside", "off.inside"], "off.squared"),
-            ("GlobalAveragePool", &["off.squared"], "off.sum"),
-            ("Div", &["off.sum", "share"], "variance"),
-            ("Sqrt", &["variance"], "spread"),
-            ("Mul", &["mean", "two"], "mean.scaled"),
-            ("Mul", &["spread", "five"], "spread.scaled"),
-            ("Sub", &["spread.scaled", "one"], "spread.shifted"),
-        ];
-        for (operator, inputs, output) in steps {
-            let own = |input: &&str| if *input == picture { picture.to_owned() } else { part(input) };
-            let inputs: Vec<String> = inputs.iter().map(own).collect();
-            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-            self.push(operator, &inputs, &part(output)).attribute = match operator {
-                "ReduceMax" => vec![integers("axes", &[1])],
-                "Cast" => vec![integer("to", 1)],
-                _ => Vec::new(),
-            };
-        }
-        let six = part("six");
-        self.push("Concat", &[&part("mean.scaled"), &part("spread.shifted")], &six).attribute =
-            vec![integer("axis", 1)];
-        self.push("Flatten", &[&six], name);
     }
 
     fn before_relu6(&self, relu6: bool, name: &str) -> String {

@@ -8,20 +8,14 @@ use super::{Builder, Conv, Network, Op};
 const BOTTLENECKS: [(i64, i64, i64, i64); 7] =
     [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
 
-/// The classifier. With `colours` its last layer also sees mean and spread of the tissue's colours.
-pub fn mobilenet_v2(epsilon: f64, colours: bool) -> Network {
+/// The classifier.
+pub fn mobilenet_v2(epsilon: f64) -> Network {
     let mut build = Builder::default();
     let bottlenecks = encoder(&mut build, BOTTLENECKS.len());
     let mut at = *bottlenecks.last().expect("there are seven stages");
     at = build.conv(conv(bottlenecks.len(), "0", "1", 320, 1280, 1, 1, 1, true), at);
     at = build.step(Op::Mean, &[at]);
-    let mut inputs = 1280;
-    if colours {
-        let six = build.step(Op::Colours, &[0]);
-        at = build.step(Op::Join, &[at, six]);
-        inputs += 6;
-    }
-    build.step(Op::Linear { name: "classifier.1".into(), inputs, outputs: 1 }, &[at]);
+    build.step(Op::Linear { name: "classifier.1".into(), inputs: 1280, outputs: 1 }, &[at]);
     build.finish(epsilon)
 }
 
@@ -87,8 +81,8 @@ mod tests {
     #[test]
     fn it_has_the_size_of_torchvisions() {
         // torchvision's has 3,504,872 trained numbers with 1000 outputs of 1281 numbers each.
-        assert_eq!(mobilenet_v2(1e-5, false).trained_numbers(), 3_504_872 - 999 * 1281);
-        let names: Vec<_> = mobilenet_v2(1e-5, false).parameters().into_iter().map(|one| one.name).collect();
+        assert_eq!(mobilenet_v2(1e-5).trained_numbers(), 3_504_872 - 999 * 1281);
+        let names: Vec<_> = mobilenet_v2(1e-5).parameters().into_iter().map(|one| one.name).collect();
         assert_eq!(names.len(), 52 * 5 + 2);
         for name in ["features.1.conv.2.running_var", "features.17.conv.1.0.weight", "features.18.1.bias"] {
             assert!(names.iter().any(|one| one == name), "{name}");

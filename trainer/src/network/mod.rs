@@ -4,7 +4,6 @@ mod export;
 mod locator;
 mod mobilenet;
 
-pub(crate) use export::BLACK;
 pub use export::{INPUT, export};
 pub use locator::lid_net;
 pub use mobilenet::mobilenet_v2;
@@ -39,14 +38,9 @@ pub enum Op {
     },
     /// Every pixel four times: twice the width and the height.
     Double,
-    /// The mean of every channel.
+    /// The mean of every channel; dropout after it while training.
     Mean,
-    /// Six numbers about the colours of the tissue, which is where the picture is not black: twice the mean of each
-    /// channel, and five times its standard deviation less 1. So both lie around 0 and spread by about 1.
-    Colours,
-    /// The numbers of two values, one after the other.
-    Join,
-    /// Numbers from numbers; dropout before it while training.
+    /// Numbers from numbers.
     Linear {
         /// Name of its weights.
         name: String,
@@ -145,7 +139,7 @@ impl Network {
                     add(format!("{name}.weight"), &[*outputs, *inputs], Role::Matrix);
                     add(format!("{name}.bias"), &[*outputs], Role::Shift);
                 }
-                Op::Add { .. } | Op::Double | Op::Mean | Op::Colours | Op::Join => {}
+                Op::Add { .. } | Op::Double | Op::Mean => {}
             }
         }
         all

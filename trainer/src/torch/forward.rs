@@ -3,14 +3,14 @@
 use tch::{Kind, Tensor};
 
 use super::Weights;
-use crate::network::{BLACK, Network, Op};
+use crate::network::{Network, Op};
 
 /// How a network is run.
 #[derive(Clone, Copy)]
 pub(crate) struct Mode {
     /// Whether the normalisation of this name takes the statistics of the batch, and moves the running ones.
     pub(crate) batch_statistics: fn(&str) -> bool,
-    /// The share of numbers that a linear step loses.
+    /// The share of numbers that a mean over the picture loses.
     pub(crate) dropout: f64,
 }
 
@@ -52,30 +52,18 @@ pub(crate) fn forward(network: &Network, weights: &Weights, pictures: &Tensor, m
                 let size = input.size();
                 input.upsample_nearest2d([size[2] * 2, size[3] * 2], None, None)
             }
-            Op::Mean => input.mean_dim([2, 3].as_slice(), false, None::<Kind>),
-            Op::Colours => colours(input),
-            Op::Join => Tensor::cat(&[input, &values[step.inputs[1]]], 1),
+            Op::Mean => {
+                let mean = input.mean_dim([2, 3].as_slice(), false, None::<Kind>);
+                mean.dropout(mode.dropout, mode.dropout > 0.0)
+            }
             Op::Linear { .. } => {
                 let (matrix, shift) = (next(), next());
-                let input = input.dropout(mode.dropout, mode.dropout > 0.0);
                 input.linear(&matrix, Some(&shift)).squeeze_dim(1)
             }
         };
         values.push(value);
     }
     values.pop().expect("a network has at least one step")
-}
-
-/// See [`Op::Colours`]: `[n, 6]`.
-fn colours(pictures: &Tensor) -> Tensor {
-    let over = [2i64, 3];
-    let mean = |values: &Tensor| values.mean_dim(over.as_slice(), true, None::<Kind>);
-    let tissue = pictures.amax([1].as_slice(), true).gt(f64::from(BLACK)).to_kind(pictures.kind());
-    let share = mean(&tissue).clamp_min(1e-6);
-    let centre = mean(&(pictures * &tissue)) / &share;
-    let off = (pictures - &centre) * &tissue;
-    let spread = (mean(&(&off * &off)) / &share).sqrt();
-    Tensor::cat(&[centre * 2.0, spread * 5.0 - 1.0], 1).flatten(1, 3)
 }
 
 /// The same values in the order in memory that libtorch computes fastest with.

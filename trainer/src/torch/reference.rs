@@ -46,7 +46,7 @@ fn assert_close(what: &str, found: &Tensor, expected: &[f64]) {
 #[test]
 fn forward_pass_and_training_step_are_those_of_pytorch() {
     let expected: Expected = serde_json::from_str(include_str!("../../tests/fixtures/reference.json")).unwrap();
-    let network = mobilenet_v2(1e-3, false);
+    let network = mobilenet_v2(1e-3);
     let mut weights = Weights::random(&network, Device::Cpu, 0);
     tch::no_grad(|| {
         let views = weights.views(&weights.trained.detach(), &weights.running);

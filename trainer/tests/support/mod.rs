@@ -1,6 +1,6 @@
 //! Data sets made of phantoms, and the program.
 // Each test program uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../../tests/common.rs"]
 mod common;
