@@ -2,8 +2,9 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -20,8 +21,55 @@ pub fn data(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Lets a program find the ONNX Runtime that `make deps` fetched, unless the environment names another one.
+pub fn with_library(command: &mut Command) {
+    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
+        command.env("ORT_DYLIB_PATH", project().join(".deps/onnxruntime/libonnxruntime.so"));
+    }
+}
+
 /// Standard output, standard error and exit code.
 pub fn texts(output: &Output) -> (String, String, Option<i32>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// A disk of our own that can be full.
+pub struct SmallDisk {
+    pub folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// A disk of so many MiB, or `None` with a line that says so: mounting needs rights.
+    pub fn mount(mebibytes: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("mount");
+        let size = format!("size={mebibytes}m");
+        command.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).stderr(Stdio::null());
+        if command.status().is_ok_and(|status| status.success()) {
+            return Some(Self { folder });
+        }
+        println!("skipped: no right to mount a small disk");
+        None
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.path().join("ballast")
+    }
+
+    pub fn fill(&self) {
+        use std::io::Write;
+        let mut ballast = File::create(self.ballast()).unwrap();
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    pub fn free(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.folder.path()).status();
+    }
 }

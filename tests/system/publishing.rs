@@ -138,7 +138,7 @@ fn a_refused_password_is_said_and_a_mended_one_delivers_what_waited() {
 
 #[test]
 fn a_full_disk_is_said_and_costs_no_result_once_there_is_room_again() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(4) else { return };
     let broker = Broker::start();
     // One follows the state, the other the results.
     let (subscriber, results) = (Subscriber::new(broker.port), Subscriber::new(broker.port));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, write_png};
 
-pub use common::{data, project, texts};
+pub use common::{SmallDisk, data, project, texts};
 
 /// Longer than anything takes on a slow machine; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,9 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn anemiad() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anemiad"));
     command.env("ANEMIAD_MODELS", project().join("models"));
-    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
-        command.env("ORT_DYLIB_PATH", project().join(".deps/onnxruntime/libonnxruntime.so"));
-    }
+    common::with_library(&mut command);
     command
 }
 
@@ -48,45 +46,6 @@ pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         }
         assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A disk of our own that can be full.
-pub struct SmallDisk {
-    pub folder: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// A disk of 4 MiB, or `None` with a line that says so: mounting needs rights.
-    pub fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder.path()).stderr(Stdio::null());
-        if command.status().is_ok_and(|status| status.success()) {
-            return Some(Self { folder });
-        }
-        println!("skipped: no right to mount a small disk");
-        None
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.path().join("ballast")
-    }
-
-    pub fn fill(&self) {
-        use std::io::Write;
-        let mut ballast = File::create(self.ballast()).unwrap();
-        while ballast.write_all(&[1; 4096]).is_ok() {}
-    }
-
-    pub fn free(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.folder.path()).status();
     }
 }
 

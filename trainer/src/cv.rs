@@ -93,7 +93,7 @@ impl Cv {
         say(format_args!("{} protocol, pooled out-of-fold, {} pictures", self.protocol, judged.len()));
         for (name, interval) in Summary::of(&judged, 0.5).figures() {
             if let Some(found) = interval {
-                say(format_args!("{name:<31} {:.4}  95 % {:.4} to {:.4}", found.value, found.low, found.high));
+                say(format_args!("{name:<31} {found}"));
             }
         }
         say(folder.path().join("report.html").display());
@@ -175,13 +175,6 @@ impl Prepared {
             recipe: recipe.clone(),
         })
     }
-
-    /// A network with the pretrained weights, and a fresh last layer.
-    pub(crate) fn start(&self, network: &crate::network::Network, seed: u64) -> Result<Weights> {
-        let mut weights = Weights::random(network, torch::device(), seed as i64);
-        weights.load(&self.pretrained)?;
-        Ok(weights)
-    }
 }
 
 /// A prediction for every picture, by networks that were not trained on its fold.
@@ -214,7 +207,11 @@ pub(crate) fn out_of_fold(
                         Classifier::new(&network, recipe, &prepared.pictures, &parts.train, parts.validation);
                     let bar = progress(recipe.epochs, &name);
                     let plan = recipe.plan(seed, u64::from(fold), &part, &bar);
-                    let weights = train(&classifier, &plan, prepared.start(&network, seed)?)?;
+                    let weights = train(
+                        &classifier,
+                        &plan,
+                        Weights::start(&network, &prepared.pretrained, torch::device(), seed)?,
+                    )?;
                     let logits = classifier.predict(&weights, &parts.test);
                     let row = |(&index, logit): (&usize, f32)| {
                         let one = &prepared.labelled[index];

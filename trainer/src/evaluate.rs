@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anemia_bundle::{Bundle, Precision, Task};
 use anemia_engine::{Engine, EngineOptions};
-use anemia_evaluation::{Interval, Judged, Summary};
+use anemia_evaluation::{Judged, Summary};
 use anemia_vision::{CutOut, Frame, Roi};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -55,9 +55,7 @@ impl Evaluate {
         say(format_args!("{pictures} pictures of {photographs} photographs, threshold {threshold}"));
         for (name, interval) in summary.figures() {
             match interval {
-                Some(Interval { value, low, high }) => {
-                    say(format_args!("{name:<31} {value:.4}  95 % {low:.4} to {high:.4}"))
-                }
+                Some(found) => say(format_args!("{name:<31} {found}")),
                 None => say(format_args!("{name:<31} has no value: one class is missing")),
             }
         }

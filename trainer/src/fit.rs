@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::bundle::{self, Content};
-use crate::cv::{self, Common};
+use crate::cv::{self, Common, Prepared};
 use crate::dataset::{self, Protocol};
 use crate::network::{INPUT, export, mobilenet_v2};
 use crate::output::{progress, say};
@@ -16,7 +16,7 @@ use crate::predictions::Prediction;
 use crate::recipe::{Recipe, Select};
 use crate::run_folder::RunFolder;
 use crate::split::check_folds;
-use crate::torch::{Classifier, Conventions, Epoch, train};
+use crate::torch::{self, Classifier, Conventions, Epoch, Weights, train};
 
 /// The share of anemic pictures that must lie above the threshold.
 const SENSITIVITY: f64 = 0.90;
@@ -69,14 +69,17 @@ impl Fit {
         for protocol in &protocols {
             check_folds(&dataset::read(&self.common.data, protocol)?)?;
         }
-        let mut measured = Vec::new();
+        let (mut measured, mut everything) = (Vec::new(), None);
         for (index, protocol) in protocols.iter().enumerate() {
             let prepared = cv::prepare(&self.common, protocol, &recipe)?;
             let name = ["operating-point", "second", "third"][index];
             let settings = prepared.settings("cv", &self.common, protocol, &recipe, 1)?;
             let folder = RunFolder::open(&self.run.join(name), &settings)?;
             measured.push((protocol, cv::out_of_fold(&prepared, &self.common, protocol, &recipe, 1, &folder)?));
+            // The network that ships learns from the pictures of the first protocol.
+            everything.get_or_insert(prepared);
         }
+        let everything = everything.context("there is no protocol to measure")?;
         let (point, temperature) = operating_point(&measured[0].1)?;
         let summaries: Vec<(String, Summary)> = measured
             .iter()
@@ -86,7 +89,8 @@ impl Fit {
             })
             .collect();
 
-        let (network, Conventions { mean, std, .. }) = self.train_on_everything(&recipe)?;
+        let network = self.train_on_everything(&everything, &recipe)?;
+        let Conventions { mean, std, .. } = everything.pretrained.conventions;
         let judged = calibrated(&measured[0].1, temperature);
         let card = card(self, &recipe, &training, &point, &summaries, &judged);
         let content = Content {
@@ -106,9 +110,8 @@ impl Fit {
         Ok(())
     }
 
-    /// The ONNX file of the network that was trained on all pictures, and how its input is made.
-    fn train_on_everything(&self, recipe: &Recipe) -> Result<(Vec<u8>, Conventions)> {
-        let prepared = cv::prepare(&self.common, &self.protocol, recipe)?;
+    /// The ONNX file of the network that was trained on all pictures.
+    fn train_on_everything(&self, prepared: &Prepared, recipe: &Recipe) -> Result<Vec<u8>> {
         let folder = RunFolder::open(
             &self.run.join("all"),
             &prepared.settings("fit", &self.common, &self.protocol, recipe, 1)?,
@@ -123,10 +126,11 @@ impl Fit {
         let classifier = Classifier::new(&network, &recipe, &prepared.pictures, &all, Vec::new());
         let bar = progress(recipe.epochs, "all pictures");
         let plan = recipe.plan(self.common.seed, u64::from(u32::MAX), folder.path(), &bar);
-        let weights = train(&classifier, &plan, prepared.start(&network, self.common.seed)?)?;
+        let start = Weights::start(&network, &prepared.pretrained, torch::device(), self.common.seed)?;
+        let weights = train(&classifier, &plan, start)?;
         bar.finish_and_clear();
         let model = export(&network, &weights.values(), i64::from(recipe.size), OUTPUT)?;
-        Ok((anemia_onnx::encode(&model), prepared.pretrained.conventions))
+        Ok(anemia_onnx::encode(&model))
     }
 
     /// The median of the epochs that the folds found best.

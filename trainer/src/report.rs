@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::dataset;
 use crate::files::{read_rows, write_text};
-use crate::predictions::{Prediction, remembered};
+use crate::predictions::{Prediction, leaked, remembered};
 use crate::torch::Epoch;
 
 /// Examples of errors that are shown, of each kind.
@@ -49,9 +49,7 @@ impl Report<'_> {
                 (fold, Summary::of(&of_fold.collect::<Vec<_>>(), 0.5))
             })
             .collect();
-        let leaks = self.predictions.iter().any(|one| {
-            self.predictions.iter().any(|other| other.photo_group == one.photo_group && other.fold != one.fold)
-        });
+        let leaks = leaked(self.predictions).contains(&true);
         let memory = leaks.then(|| Summary::of(&remembered(self.predictions), 0.5));
         let json = serde_json::json!({
             "pooled": pooled,

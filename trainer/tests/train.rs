@@ -16,7 +16,7 @@ use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, write_png, write_png_grey};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use support::{One, anemia_train, cutout, data, texts, write_data_set};
+use support::{One, SmallDisk, anemia_train, cutout, data, texts, write_data_set};
 
 /// Weights for the encoder of MobileNetV2 with torchvision's names, `.safetensors`: kernels of noise, plain statistics.
 fn encoder() -> Vec<u8> {
@@ -115,8 +115,7 @@ impl Stage {
 
     /// Runs to the end, and gives the predictions and the last weights.
     fn finish(&self, run: &str) -> (String, Vec<u8>) {
-        let (_, errors, code) = texts(&self.cv(run).output().unwrap());
-        assert_eq!(code, Some(0), "{errors}");
+        succeed(&mut self.cv(run));
         let run = self.path(run);
         (
             fs::read_to_string(run.join("predictions.csv")).unwrap(),
@@ -130,6 +129,13 @@ impl Stage {
         assert!(code == Some(1) && last.starts_with("anemia-train: ") && last.contains(what), "{code:?} {errors}");
         assert!(!errors.contains("panicked"), "{errors}");
     }
+}
+
+/// Runs to the end without an error, and gives the standard output.
+fn succeed(command: &mut Command) -> String {
+    let (text, errors, code) = texts(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    text
 }
 
 fn wait_for(file: &Path) {
@@ -199,8 +205,7 @@ fn the_report_of_the_papers_protocol_says_what_memory_alone_reaches() {
     fs::write(stage.path("data/folds.csv"), text.lines().enumerate().map(line).collect::<Vec<_>>().join("\n")).unwrap();
     let mut command = stage.cv("run");
     command.args(["--protocol", "paper"]);
-    let (_, errors, code) = texts(&command.output().unwrap());
-    assert_eq!(code, Some(0), "{errors}");
+    succeed(&mut command);
     let json: serde_json::Value = serde_json::from_slice(&fs::read(stage.path("run/report.json")).unwrap()).unwrap();
     assert!(json["memory"]["auc"]["value"].as_f64().unwrap() > 0.9, "{}", json["memory"]);
     assert!(fs::read_to_string(stage.path("run/report.html")).unwrap().contains("who only remembers"));
@@ -261,19 +266,12 @@ fn what_cannot_be_trained_is_refused_in_one_line() {
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_half() {
     let stage = Stage::new();
-    let disk = tempfile::tempdir().unwrap();
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(disk.path()).stderr(Stdio::null());
-    if !mount.status().is_ok_and(|status| status.success()) {
-        println!("skipped: no right to mount a small disk");
-        return;
-    }
+    let Some(disk) = SmallDisk::mount(2) else { return };
     let arguments: Vec<_> = stage.cv("unused").get_args().map(ToOwned::to_owned).collect();
     let mut command = anemia_train(&[]);
-    command.args(&arguments[..arguments.len() - 1]).arg(disk.path().join("run"));
+    command.args(&arguments[..arguments.len() - 1]).arg(disk.folder.path().join("run"));
     let (_, errors, code) = texts(&command.output().unwrap());
-    let whole = disk.path().join("run/fold-0/checkpoint.safetensors").exists();
-    assert!(Command::new("umount").arg(disk.path()).status().unwrap().success());
+    let whole = disk.folder.path().join("run/fold-0/checkpoint.safetensors").exists();
     assert!(code == Some(1) && errors.contains("checkpoint.safetensors: cannot be written"), "{code:?} {errors}");
     assert!(!whole, "half a checkpoint stands where a whole one should");
 }
@@ -286,8 +284,7 @@ fn a_fitted_bundle_passes_its_self_test_and_says_both_protocols() {
     command.arg("--data").arg(stage.path("data")).arg("--pretrained").arg(stage.path("weights.safetensors"));
     command.arg("--recipe").arg(stage.path("recipe.yaml")).arg("--training").arg(stage.path("training.yaml"));
     command.arg("--run").arg(stage.path("fit")).arg("--out").arg(&out);
-    let (_, errors, code) = texts(&command.output().unwrap());
-    assert_eq!(code, Some(0), "{errors}");
+    succeed(&mut command);
     let bundle = Bundle::open(&out).unwrap();
     let manifest = bundle.manifest();
     assert_eq!((manifest.input.width, manifest.output.kind), (32, OutputKind::Logit));
@@ -329,8 +326,7 @@ fn a_locator_is_trained_and_finds_phantoms() {
     command.arg(real.clone().unwrap_or_else(|| stage.path("weights.safetensors")));
     command.args(["--model-version", "0.1"]).arg("--training").arg(stage.path("training.yaml"));
     command.arg("--run").arg(stage.path("locate")).arg("--out").arg(&out);
-    let (text, errors, code) = texts(&command.output().unwrap());
-    assert_eq!(code, Some(0), "{errors}");
+    let text = succeed(&mut command);
     let bundle = Bundle::open(&out).unwrap();
     bundle.expect_task(Task::Locate).unwrap();
     let iou = bundle.manifest().models[0].metrics[0].value;

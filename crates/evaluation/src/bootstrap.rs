@@ -1,10 +1,16 @@
 //! Confidence intervals by resampling whole groups.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
+
+/// Rounds of every bootstrap that is reported.
+pub const ROUNDS: usize = 2000;
+/// Its seed: the same predictions always give the same interval.
+pub const SEED: u64 = 0;
 
 /// A value with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -17,11 +23,18 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.4}  95 % {:.4} to {:.4}", self.value, self.low, self.high)
+    }
+}
+
 /// The percentile interval of a cluster bootstrap (Davison and Hinkley 1997, section 3.8).
 ///
 /// Draws as many groups as there are, with replacement, `rounds` times; `group` tells which one an element belongs to.
-/// Pictures of one photograph repeat each other, so resampling single pictures would make the interval too narrow. Rounds in which `metric` has no value
-/// are left out; `None` if it has none on all pictures. The same seed gives the same interval.
+/// Pictures of one photograph repeat each other, so resampling single pictures would make the interval too narrow.
+/// Rounds in which `metric` has no value are left out; `None` if it has none on all pictures. The same seed gives the
+/// same interval.
 pub fn bootstrap<T: Clone>(
     all: &[T],
     group: impl Fn(&T) -> u64,

@@ -7,7 +7,7 @@ mod plot;
 mod roc;
 mod summary;
 
-pub use bootstrap::{Interval, bootstrap};
+pub use bootstrap::{Interval, ROUNDS, SEED, bootstrap};
 pub use calibration::{ReliabilityBin, calibration_error, fit_temperature, log_loss, reliability, scale};
 pub use metrics::{Confusion, auc};
 pub use plot::{Line, plot};

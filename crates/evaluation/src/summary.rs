@@ -2,11 +2,8 @@
 
 use serde::Serialize;
 
-use crate::{Confusion, Interval, Judged, auc, bootstrap, calibration_error, log_loss, sensitivity_at};
+use crate::{Confusion, Interval, Judged, ROUNDS, SEED, auc, bootstrap, calibration_error, log_loss, sensitivity_at};
 
-/// Rounds of the bootstrap and its seed: fixed, so that two people get the same interval.
-const ROUNDS: usize = 2000;
-const SEED: u64 = 0;
 /// The specificity at which sensitivities are compared.
 pub const FIXED_SPECIFICITY: f64 = 0.8;
 

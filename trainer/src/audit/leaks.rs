@@ -1,18 +1,14 @@
 //! What copies on both sides of a split were worth to the networks that were measured with it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anemia_evaluation::{Confusion, Interval, Judged, auc, bootstrap};
+use anemia_evaluation::{Confusion, Judged, ROUNDS, SEED, auc, bootstrap};
 use anyhow::{Context, Result};
 
 use crate::files::read_rows;
-use crate::predictions::{Prediction, remembered};
-
-/// Rounds of the bootstrap and its seed, as everywhere.
-const ROUNDS: usize = 2000;
-const SEED: u64 = 0;
+use crate::predictions::{Prediction, leaked, remembered};
 
 /// The AUC of `predictions` on all pictures, on those without a copy in another fold, and on those with one.
 ///
@@ -20,24 +16,22 @@ const SEED: u64 = 0;
 pub(super) fn tell(predictions: &Path, groups: &HashMap<PathBuf, usize>) -> Result<String> {
     let mut rows: Vec<Prediction> =
         read_rows(predictions)?.with_context(|| format!("{}: there is no such file", predictions.display()))?;
-    let mut folds: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
     for one in &mut rows {
         let found = groups
             .get(&one.path)
             .with_context(|| format!("{}: {} is not in this data set", predictions.display(), one.path.display()))?;
         one.photo_group = *found as u64;
-        folds.entry(one.photo_group).or_default().insert(one.fold);
     }
     let mut parts: [Vec<Judged>; 2] = Default::default();
-    for one in &rows {
-        parts[usize::from(folds[&one.photo_group].len() > 1)].push(one.judged());
+    for (one, leaked) in rows.iter().zip(leaked(&rows)) {
+        parts[usize::from(leaked)].push(one.judged());
     }
     let [clean, leaked] = &parts;
     let mut text = format!("{} of {} pictures have a copy in another fold\n", leaked.len(), rows.len());
     let all = parts.concat();
     for (name, part) in [("all pictures", &all), ("those without such a copy", clean), ("those with one", leaked)] {
         let figure = match bootstrap(part, |one| one.group, ROUNDS, SEED, auc) {
-            Some(Interval { value, low, high }) => format!("{value:.4}  95 % {low:.4} to {high:.4}"),
+            Some(found) => found.to_string(),
             None => "has no value: one class is missing".into(),
         };
         let _ = writeln!(text, "  AUC of {name:<26} {figure}");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anemia_bundle::{Metric, Training};
-use anemia_evaluation::{Interval, bootstrap};
+use anemia_evaluation::{Interval, ROUNDS, SEED, bootstrap};
 use serde::{Deserialize, Serialize};
 
 use super::eyes::PHANTOMS;
@@ -37,7 +37,7 @@ impl Figures {
         sorted.sort_by(|a, b| a.iou.total_cmp(&b.iou));
         let tenth = &sorted[..sorted.len().div_ceil(10)];
         Some(Self {
-            mean: bootstrap(overlaps, |one| one.person, 2000, 0, mean)?,
+            mean: bootstrap(overlaps, |one| one.person, ROUNDS, SEED, mean)?,
             worst_tenth: mean(tenth)?,
             tenth_percentile: tenth.last()?.iou,
         })

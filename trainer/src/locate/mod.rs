@@ -120,7 +120,7 @@ impl Locate {
                 Some(found) => found,
                 None => {
                     let learn = (0..eyes.len()).filter(|&index| folds[index] != fold).collect();
-                    let start = self.start(&network, &pretrained)?;
+                    let start = Weights::start(&network, &pretrained, torch::device(), self.seed)?;
                     let weights =
                         self.train(&network, &photographs, &phantoms, learn, u64::from(fold), &part, start)?;
                     let rows = (0..eyes.len()).filter(|&index| folds[index] == fold).map(|index| {
@@ -147,7 +147,7 @@ impl Locate {
 
         let part = folder.part("all")?;
         let all = (0..eyes.len()).collect();
-        let start = self.start(&network, &pretrained)?;
+        let start = Weights::start(&network, &pretrained, torch::device(), self.seed)?;
         let weights = self.train(&network, &photographs, &phantoms, all, u64::from(u32::MAX), &part, start)?;
         let model = export(&network, &weights.values(), SIZE as i64, OUTPUT)?;
         let side = SIZE as u32;
@@ -166,12 +166,6 @@ impl Locate {
         bundle::write(&self.out, content)?;
         say(format_args!("{}: locator {} written", self.out.display(), self.model_version));
         Ok(())
-    }
-
-    fn start(&self, network: &Network, pretrained: &Pretrained) -> Result<Weights> {
-        let mut weights = Weights::random(network, torch::device(), self.seed as i64);
-        weights.load(pretrained)?;
-        Ok(weights)
     }
 
     #[allow(clippy::too_many_arguments)]

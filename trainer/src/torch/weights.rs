@@ -56,9 +56,16 @@ impl Weights {
         Self { parameters: self.parameters.clone(), trained, running }
     }
 
+    /// A network with the pretrained weights; what they do not have, such as the last layer, is fresh.
+    pub(crate) fn start(network: &Network, pretrained: &Pretrained, device: Device, seed: u64) -> Result<Self> {
+        let mut weights = Self::random(network, device, seed as i64);
+        weights.load(pretrained)?;
+        Ok(weights)
+    }
+
     /// Takes over what `pretrained` has, by name. The encoder, `features.…`, must be there as a whole and in the right
     /// shapes; other layers, such as the last one, stay as they are when the file has none that fits.
-    pub(crate) fn load(&mut self, pretrained: &Pretrained) -> Result<()> {
+    fn load(&mut self, pretrained: &Pretrained) -> Result<()> {
         let views = self.views(&self.trained.detach(), &self.running);
         for (parameter, mut view) in self.parameters.iter().zip(views) {
             let values = pretrained.tensors.get(&parameter.name);

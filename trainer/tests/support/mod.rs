@@ -15,14 +15,12 @@ use image::{Rgba, RgbaImage};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-pub use common::{data, project, texts};
+pub use common::{SmallDisk, data, project, texts};
 
 pub fn anemia_train(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anemia-train"));
     command.args(arguments);
-    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
-        command.env("ORT_DYLIB_PATH", project().join(".deps/onnxruntime/libonnxruntime.so"));
-    }
+    common::with_library(&mut command);
     command
 }
 
