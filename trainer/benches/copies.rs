@@ -9,15 +9,27 @@ use std::time::Instant;
 
 use anemia_trainer::audit::{Plate, group};
 use anemia_vision::Frame;
-use image::imageops::flip_horizontal;
+use image::Rgba;
+use image::imageops::flip_horizontal_in_place;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
 use rayon::prelude::*;
 
 fn main() {
     for count in [3_125u64, 12_500, 50_000] {
-        // Every fifth picture is a mirrored copy of the one before it.
+        // The last fifth are copies of the first pictures: mirrored, a little darker, and with noise.
+        let originals = count - count / 5;
         let plate = |index: u64| {
-            let picture =
-                if index % 5 == 4 { flip_horizontal(&support::crescent(index - 1)) } else { support::crescent(index) };
+            let mut picture = support::crescent(if index < originals { index } else { index - originals });
+            if index >= originals {
+                flip_horizontal_in_place(&mut picture);
+                let mut random = Pcg64::seed_from_u64(index);
+                for Rgba([r, g, b, _]) in picture.pixels_mut() {
+                    for value in [r, g, b] {
+                        *value = (f32::from(*value) * 0.95 + random.random_range(0.0..3.0)) as u8;
+                    }
+                }
+            }
             let mut frame = Frame::default();
             frame.set_rgba(picture.width() as usize, picture.height() as usize, picture.as_raw());
             Plate::of(&frame).unwrap()
@@ -26,13 +38,13 @@ fn main() {
         let start = Instant::now();
         let groups = group(&plates);
         let seconds = start.elapsed().as_secs_f64();
-        let found = (0..count as usize).filter(|k| k % 5 == 4 && groups[*k] == groups[k - 1]).count();
+        let found = (originals..count).filter(|&k| groups[k as usize] == groups[(k - originals) as usize]).count();
         let number = groups.iter().max().map_or(0, |last| last + 1);
         println!(
             "{count:>6} pictures: {seconds:>7.2} s, {:>6.1} µs a picture; {found} of {} copies found, {number} groups of {}",
             seconds / count as f64 * 1e6,
             count / 5,
-            count - count / 5
+            originals
         );
     }
 }

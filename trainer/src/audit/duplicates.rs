@@ -2,8 +2,8 @@
 //!
 //! Points of all pictures go into hash tables, where the points of a copy fall beside those of its original
 //! (locality-sensitive hashing with p-stable projections; Datar, Immorlica, Indyk, Mirrokni 2004). Two points in one
-//! place say how one picture would lie on the other. Whether it does is then checked pixel by pixel. So the work grows
-//! with the number of pictures, and not with its square.
+//! place with the same surroundings say how one picture would lie on the other. Whether it does is then checked pixel by
+//! pixel. So the work grows with the number of pictures, and not with its square.
 
 use std::collections::HashMap;
 
@@ -11,16 +11,24 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
 
-use super::plate::{NUMBERS, Plate, Point};
+use super::plate::{Plate, Point, SAMPLES, Turn, turned};
 
 /// Hash tables: a point of a copy must be found in only one of them.
 const TABLES: usize = 6;
 /// Projections of one table, and the width of their steps.
 const PROJECTIONS: usize = 12;
 const STEP: f32 = 2.0;
-/// Neighbours that a point is compared with in one place of a table.
-const NEIGHBOURS: usize = 24;
-/// Pairs of points that are tried for two pictures.
+/// Neighbours on either side that a point is compared with in its place of a table. Where the place is crowded, these are
+/// the nearest along one more projection; so the work for one point has a limit.
+const NEIGHBOURS: usize = 6;
+/// Least correlation of the samples of two points that may be one.
+const ALIKE: f32 = 0.9;
+/// Pixels by which two matches may disagree about how one picture lies on another.
+const NEAR: i64 = 3;
+/// Matches that must agree; one is enough where one of the pictures has few points.
+const VOTES: usize = 2;
+const FEW: usize = 30;
+/// Matches that are tried for two pictures; those first that most others agree with.
 const TRIES: usize = 8;
 /// Least share of the smaller tissue that two copies have in common.
 const OVERLAP: f64 = 0.3;
@@ -33,87 +41,160 @@ const LOOK: usize = 6000;
 /// Finds copies that were mirrored, turned by quarters, moved, outlined or cropped anew, made brighter or darker, or
 /// compressed again; not those of another size or turned by other angles.
 pub fn group(plates: &[Plate]) -> Vec<usize> {
-    let candidates = candidates(plates);
-    let copies: Vec<(u32, u32)> = candidates
-        .par_iter()
-        .filter(|(pair, tries)| are_copies(&plates[pair.0 as usize], &plates[pair.1 as usize], tries))
-        .map(|(pair, _)| *pair)
+    let tables: Vec<Table> = (0..TABLES).map(|seed| Table::of(plates, seed as u64)).collect();
+    let copies: Vec<(usize, usize)> = (0..plates.len())
+        .into_par_iter()
+        .flat_map_iter(|plate| {
+            let copies_of_it = |same: &[Match]| are_copies(&plates[plate], &plates[same[0].plate as usize], same);
+            let matches = matches(plates, plate, &tables);
+            let copies = matches.chunk_by(|a, b| a.plate == b.plate).filter(|same| copies_of_it(same));
+            copies.map(|same| (plate, same[0].plate as usize)).collect::<Vec<_>>()
+        })
         .collect();
     let mut groups = Groups((0..plates.len()).collect());
     for (a, b) in copies {
-        groups.join(a as usize, b as usize);
+        groups.join(a, b);
     }
     groups.numbers()
 }
 
-type Pair = (u32, u32);
+/// A point of a later plate that looks like one of this plate, once its picture is turned.
+#[derive(Clone, Copy, PartialEq)]
+struct Match {
+    plate: u32,
+    point: u32,
+    of: u32,
+    turn: Turn,
+}
 
-/// Pairs of plates, and for each the pairs of points that lie in one place of a table.
-fn candidates(plates: &[Plate]) -> Vec<(Pair, Vec<Pair>)> {
-    let mut found: Vec<(Pair, Pair)> = Vec::new();
-    for table in 0..TABLES {
-        let table = Table::new(table as u64);
-        let mut entries: Vec<(u64, u32, u32)> = plates
-            .par_iter()
-            .enumerate()
-            .flat_map_iter(|(plate, one)| {
-                let entry = |(point, at): (usize, &Point)| (table.key(at), plate as u32, point as u32);
-                one.points.iter().enumerate().map(entry).collect::<Vec<_>>()
-            })
-            .collect();
-        entries.par_sort_unstable();
-        for place in entries.chunk_by(|a, b| a.0 == b.0) {
-            for (at, &(_, a, point_a)) in place.iter().enumerate() {
-                let others = place[at + 1..].iter().take(NEIGHBOURS).filter(|other| other.1 != a);
-                found.extend(others.map(|&(_, b, point_b)| ((a, b), (point_a, point_b))));
+/// What looks like the points of a plate, in the order of the other plates.
+fn matches(plates: &[Plate], plate: usize, tables: &[Table]) -> Vec<Match> {
+    let mut found = Vec::new();
+    for table in tables {
+        for (of, point) in plates[plate].points.iter().enumerate() {
+            for other in table.neighbours(plate as u32, of as u32).filter(|other| other.plate as usize > plate) {
+                let (turn, likeness) = point.likest(&plates[other.plate as usize].points[other.point as usize]);
+                if likeness >= ALIKE {
+                    found.push(Match { plate: other.plate, point: other.point, of: of as u32, turn });
+                }
             }
         }
     }
-    found.par_sort_unstable();
+    found.sort_unstable_by_key(|one| (one.plate, one.of, one.point));
     found.dedup();
     found
-        .chunk_by(|a, b| a.0 == b.0)
-        .map(|same| (same[0].0, same.iter().take(TRIES).map(|one| one.1).collect()))
-        .collect()
 }
 
-/// One hash table: random directions and offsets.
+/// One hash table: points in the order of their places, and where each of them is.
 struct Table {
-    directions: Vec<[f32; NUMBERS]>,
-    offsets: Vec<f32>,
+    entries: Vec<Entry>,
+    /// Place in `entries` of the first point of each plate, and of the others after it.
+    at: Vec<u32>,
+    firsts: Vec<u32>,
+}
+
+/// A point in a hash table.
+#[derive(Clone, Copy)]
+struct Entry {
+    place: u64,
+    along: f32,
+    plate: u32,
+    point: u32,
 }
 
 impl Table {
+    fn of(plates: &[Plate], seed: u64) -> Self {
+        let projections = Projections::new(seed);
+        let mut entries: Vec<Entry> = plates
+            .par_iter()
+            .enumerate()
+            .flat_map_iter(|(plate, one)| {
+                let projections = &projections;
+                one.points.iter().enumerate().map(move |(point, at)| {
+                    let (place, along) = projections.look_up(at);
+                    Entry { place, along, plate: plate as u32, point: point as u32 }
+                })
+            })
+            .collect();
+        entries.par_sort_unstable_by(|a, b| {
+            a.place.cmp(&b.place).then(a.along.total_cmp(&b.along)).then((a.plate, a.point).cmp(&(b.plate, b.point)))
+        });
+        let mut firsts = vec![0];
+        firsts.extend(plates.iter().scan(0, |sum, plate| {
+            *sum += plate.points.len() as u32;
+            Some(*sum)
+        }));
+        let mut at = vec![0; entries.len()];
+        for (index, entry) in entries.iter().enumerate() {
+            at[(firsts[entry.plate as usize] + entry.point) as usize] = index as u32;
+        }
+        Self { entries, at, firsts }
+    }
+
+    /// The points in the place of this one that are nearest to it.
+    fn neighbours(&self, plate: u32, point: u32) -> impl Iterator<Item = &Entry> {
+        let at = self.at[(self.firsts[plate as usize] + point) as usize] as usize;
+        let here = move |other: &&Entry| other.place == self.entries[at].place;
+        let before = self.entries[..at].iter().rev().take(NEIGHBOURS).take_while(here);
+        before.chain(self.entries[at + 1..].iter().take(NEIGHBOURS).take_while(here))
+    }
+}
+
+/// Random directions and offsets that say where in a table a point belongs.
+struct Projections {
+    directions: Vec<[f32; SAMPLES]>,
+    offsets: Vec<f32>,
+    order: [f32; SAMPLES],
+}
+
+impl Projections {
     fn new(seed: u64) -> Self {
         let mut random = Pcg64::seed_from_u64(seed);
         // The sum of twelve even numbers is close enough to a normal one.
         let mut normal = || (0..12).map(|_| random.random_range(-0.5f32..0.5)).sum::<f32>();
         let directions = (0..PROJECTIONS).map(|_| std::array::from_fn(|_| normal())).collect();
+        let order = std::array::from_fn(|_| normal());
         let offsets = (0..PROJECTIONS).map(|_| random.random_range(0.0..STEP)).collect();
-        Self { directions, offsets }
+        Self { directions, offsets, order }
     }
 
-    fn key(&self, point: &Point) -> u64 {
-        self.directions.iter().zip(&self.offsets).fold(0xcbf2_9ce4_8422_2325, |key, (direction, offset)| {
-            let along: f32 = direction.iter().zip(&point.numbers).map(|(a, b)| a * b).sum();
-            // FNV-1a over the steps.
-            (key ^ (((along + offset) / STEP).floor() as i64 as u64)).wrapping_mul(0x0100_0000_01b3)
-        })
+    /// The place of a point, and where it lies there.
+    fn look_up(&self, point: &Point) -> (u64, f32) {
+        let numbers = point.numbers();
+        let along = |direction: &[f32; SAMPLES]| direction.iter().zip(&numbers).map(|(a, b)| a * b).sum::<f32>();
+        let place =
+            self.directions.iter().zip(&self.offsets).fold(0xcbf2_9ce4_8422_2325, |place, (direction, offset)| {
+                // FNV-1a over the steps.
+                (place ^ (((along(direction) + offset) / STEP).floor() as i64 as u64)).wrapping_mul(0x0100_0000_01b3)
+            });
+        (place, along(&self.order))
     }
 }
 
-/// Whether the tissue of `b` can be laid on that of `a`, with one of the pairs of points on each other.
-fn are_copies(a: &Plate, b: &Plate, tries: &[Pair]) -> bool {
-    tries.iter().any(|&(point_a, point_b)| {
-        let (at, from) = (&a.points[point_a as usize], &b.points[point_b as usize]);
-        (0..8).any(|turn| {
-            let lay = |x, y, samples| lay(a, b, (at.x as i64 + x, at.y as i64 + y), from, turn, samples);
-            if !lay(0, 0, GLANCE).is_promising() {
-                return false;
-            }
-            // Compression can move a point by a pixel.
-            lay(0, 0, LOOK).is_copy() || (-1..=1).any(|y| (-1..=1).any(|x| lay(x, y, LOOK).is_copy()))
-        })
+/// Whether the tissue of `b` can be laid on that of `a`, with points that match on each other.
+fn are_copies(a: &Plate, b: &Plate, matches: &[Match]) -> bool {
+    // Where a match says that the first pixel of `b` comes to lie.
+    let corner = |one: &Match| {
+        let (at, from) = (&a.points[one.of as usize], &b.points[one.point as usize]);
+        let (x, y) = turned(one.turn, from.x as i64, from.y as i64);
+        (at.x as i64 - x, at.y as i64 - y)
+    };
+    let agree = |one: &Match, other: &Match| {
+        let ((x, y), (u, v)) = (corner(one), corner(other));
+        one.turn == other.turn && (x - u).abs() <= NEAR && (y - v).abs() <= NEAR
+    };
+    let needed = if a.points.len().min(b.points.len()) < FEW { 1 } else { VOTES };
+    let mut ranked: Vec<(usize, &Match)> =
+        matches.iter().map(|one| (matches.iter().filter(|other| agree(one, other)).count(), one)).collect();
+    ranked.sort_by_key(|one| std::cmp::Reverse(one.0));
+    ranked.iter().take_while(|one| one.0 >= needed).take(TRIES).any(|(_, one)| {
+        let (at, from) = (&a.points[one.of as usize], &b.points[one.point as usize]);
+        let lay = |x, y, samples| lay(a, b, (at.x as i64 + x, at.y as i64 + y), from, one.turn, samples);
+        if !lay(0, 0, GLANCE).is_promising() {
+            return false;
+        }
+        // Compression can move a point by a pixel.
+        lay(0, 0, LOOK).is_copy() || (-1..=1).any(|y| (-1..=1).any(|x| lay(x, y, LOOK).is_copy()))
     })
 }
 
@@ -147,7 +228,7 @@ impl Likeness {
 /// Lays `b` on `a` and compares about `samples` pixels; nothing is alike where they have too little in common.
 ///
 /// `turn` is one of the eight ways of turning and mirroring `b` around its point `from`, which comes to lie on `at`.
-fn lay(a: &Plate, b: &Plate, at: (i64, i64), from: &Point, turn: u8, samples: usize) -> Likeness {
+fn lay(a: &Plate, b: &Plate, at: (i64, i64), from: &Point, turn: Turn, samples: usize) -> Likeness {
     let smaller = a.area.min(b.area) as f64;
     let step = ((smaller / samples as f64).sqrt() as usize).max(1);
     let (mut grey, mut texture) = (Sums::default(), Sums::default());
@@ -157,16 +238,7 @@ fn lay(a: &Plate, b: &Plate, at: (i64, i64), from: &Point, turn: u8, samples: us
             if b.mask[here] == 0 {
                 continue;
             }
-            let (mut i, mut j) = (x as i64 - from.x as i64, y as i64 - from.y as i64);
-            if turn & 1 != 0 {
-                i = -i;
-            }
-            if turn & 2 != 0 {
-                j = -j;
-            }
-            if turn & 4 != 0 {
-                (i, j) = (j, i);
-            }
+            let (i, j) = turned(turn, x as i64 - from.x as i64, y as i64 - from.y as i64);
             let (u, v) = (at.0 + i, at.1 + j);
             if u < 0 || v < 0 || u >= a.width as i64 || v >= a.height as i64 {
                 continue;

@@ -11,8 +11,34 @@ const COARSE: usize = 3;
 const POINTS: usize = 96;
 /// Texture weaker than this, in grey levels, is noise.
 const FAINT: f32 = 0.5;
-/// Numbers that describe a point: 5 × 5 samples.
-pub(super) const NUMBERS: usize = 25;
+/// Samples that describe a point: 5 × 5.
+const SIDE: usize = 5;
+pub(super) const SAMPLES: usize = SIDE * SIDE;
+/// One standard deviation of a point's samples.
+const UNIT: f32 = 32.0;
+
+/// How a picture is turned or mirrored around a point, one of eight: 1 mirrors x, 2 mirrors y, 4 then exchanges them.
+pub(super) type Turn = u8;
+
+/// Where a turn brings something that lies at (`x`, `y`) from the point.
+pub(super) const fn turned(turn: Turn, x: i64, y: i64) -> (i64, i64) {
+    let x = if turn & 1 != 0 { -x } else { x };
+    let y = if turn & 2 != 0 { -y } else { y };
+    if turn & 4 != 0 { (y, x) } else { (x, y) }
+}
+
+/// Where each turn brings each of the samples of a point.
+const TURNED: [[u8; SAMPLES]; 8] = {
+    let mut all = [[0; SAMPLES]; 8];
+    let mut at = 0;
+    while at < 8 * SAMPLES {
+        let (turn, sample) = (at / SAMPLES, at % SAMPLES);
+        let (x, y) = turned(turn as Turn, (sample % SIDE) as i64 - 2, (sample / SIDE) as i64 - 2);
+        all[turn][sample] = ((y + 2) as usize * SIDE + (x + 2) as usize) as u8;
+        at += 1;
+    }
+    all
+};
 
 /// A picture without colour, size of its surroundings and light.
 pub struct Plate {
@@ -32,8 +58,45 @@ pub struct Plate {
 pub(super) struct Point {
     pub(super) x: usize,
     pub(super) y: usize,
-    /// The grey levels around it, in an order that is the same for a turned or mirrored copy.
-    pub(super) numbers: [f32; NUMBERS],
+    /// The grey levels around it, row by row; mean 0, standard deviation 32.
+    samples: [i8; SAMPLES],
+}
+
+impl Point {
+    /// The samples in an order that is the same for a turned or mirrored copy; standard deviation 1.
+    ///
+    /// Samples that such a turn exchanges form a set of 1, 4 or 8; each set is sorted. Sorting moves no sample further
+    /// than noise has moved it, so that a copy that was compressed again gets nearly the same numbers.
+    pub(super) fn numbers(&self) -> [f32; SAMPLES] {
+        // The places of the 5 × 5 samples, set by set.
+        const SETS: [&[usize]; 6] = [
+            &[12],
+            &[7, 11, 13, 17],
+            &[6, 8, 16, 18],
+            &[2, 10, 14, 22],
+            &[1, 3, 5, 9, 15, 19, 21, 23],
+            &[0, 4, 20, 24],
+        ];
+        let mut numbers = [0.0; SAMPLES];
+        let mut filled = 0;
+        for places in SETS {
+            let set = &mut numbers[filled..filled + places.len()];
+            set.iter_mut().zip(places).for_each(|(number, &at)| *number = f32::from(self.samples[at]) / UNIT);
+            set.sort_unstable_by(f32::total_cmp);
+            filled += places.len();
+        }
+        numbers
+    }
+
+    /// How `other` must be turned to look like this point, and the correlation of their samples then.
+    pub(super) fn likest(&self, other: &Self) -> (Turn, f32) {
+        let likeness = |turn: Turn| -> i32 {
+            let samples = TURNED[turn as usize].iter().zip(&other.samples);
+            samples.map(|(&there, &here)| i32::from(self.samples[there as usize]) * i32::from(here)).sum()
+        };
+        let (turn, sum) = (0..8).map(|turn| (turn, likeness(turn))).max_by_key(|one| one.1).unwrap_or_default();
+        (turn, sum as f32 / (SAMPLES as f32 * UNIT * UNIT))
+    }
 }
 
 impl Plate {
@@ -114,30 +177,14 @@ fn points(texture: &[f32], smooth: &[f32], mask: &[u8], width: usize, height: us
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.2, a.1).cmp(&(b.2, b.1))));
     found.truncate(POINTS);
-    found.iter().map(|&(_, x, y)| Point { x, y, numbers: describe(smooth, width, x, y) }).collect()
+    found.iter().map(|&(_, x, y)| Point { x, y, samples: sample(smooth, width, x, y) }).collect()
 }
 
-/// 5 × 5 samples around a point, the same for all eight ways of turning and mirroring a picture.
-///
-/// Samples that such a turn exchanges form a set of 1, 4 or 8; each set is sorted. Sorting moves no number further than
-/// noise has moved it, so that a copy that was compressed again gets nearly the same numbers.
-fn describe(smooth: &[f32], width: usize, x: usize, y: usize) -> [f32; NUMBERS] {
-    let sample = |i: i64, j: i64| smooth[(y as i64 + 2 * j) as usize * width + (x as i64 + 2 * i) as usize];
-    let mut numbers = [0.0; NUMBERS];
-    let mut filled = 0;
-    for i in 0..=2i64 {
-        for j in 0..=i {
-            let turned = [(i, j), (j, i), (-i, j), (j, -i), (i, -j), (-j, i), (-i, -j), (-j, -i)];
-            let mut places = turned.to_vec();
-            places.sort_unstable();
-            places.dedup();
-            let set = &mut numbers[filled..filled + places.len()];
-            set.iter_mut().zip(&places).for_each(|(number, &(i, j))| *number = sample(i, j));
-            set.sort_by(f32::total_cmp);
-            filled += places.len();
-        }
-    }
-    let mean = numbers.iter().sum::<f32>() / NUMBERS as f32;
-    let spread = (numbers.iter().map(|n| (n - mean) * (n - mean)).sum::<f32>() / NUMBERS as f32).sqrt();
-    numbers.map(|number| (number - mean) / spread.max(FAINT))
+/// 5 × 5 samples around a point, every second pixel.
+fn sample(smooth: &[f32], width: usize, x: usize, y: usize) -> [i8; SAMPLES] {
+    let samples: [f32; SAMPLES] =
+        std::array::from_fn(|at| smooth[(y + 2 * (at / SIDE) - REACH) * width + x + 2 * (at % SIDE) - REACH]);
+    let mean = samples.iter().sum::<f32>() / SAMPLES as f32;
+    let spread = (samples.iter().map(|n| (n - mean) * (n - mean)).sum::<f32>() / SAMPLES as f32).sqrt();
+    samples.map(|sample| ((sample - mean) / spread.max(FAINT) * UNIT).round() as i8)
 }
