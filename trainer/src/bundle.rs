@@ -59,6 +59,7 @@ pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
             precision: Precision::Fp32,
             path: "fp32.onnx".into(),
             sha256: Sha256::of(network),
+            answers: Vec::new(),
             operating_point: content.operating_point,
             metrics: content.metrics.clone(),
         }],

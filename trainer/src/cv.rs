@@ -12,14 +12,14 @@ use tch::Tensor;
 
 use crate::dataset::{self, Labelled, Protocol};
 use crate::files::{read_rows, write_rows};
-use crate::network::mobilenet_v2;
+use crate::network::{Network, export, mobilenet_v2};
 use crate::output::{progress, say, tell};
 use crate::predictions::Prediction;
 use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::run_folder::RunFolder;
 use crate::split::{check_folds, split};
-use crate::torch::{self, Classifier, Pictures, Pretrained, Weights, train};
+use crate::torch::{self, Classifier, Conventions, Pictures, Pretrained, Weights, train};
 
 /// Trains one network for each fold and measures it on the pictures that it has not seen.
 #[derive(Args)]
@@ -225,6 +225,7 @@ pub(crate) fn out_of_fold(
                     rows
                 }
             };
+            write_network(&part, &network, recipe.size)?;
             if of_fold.is_empty() {
                 of_fold = found;
             } else {
@@ -248,6 +249,21 @@ pub(crate) fn out_of_fold(
     };
     report.write(folder.path())?;
     Ok(all)
+}
+
+/// Writes the network of a fold as `fp32.onnx`, for the calibrator; how its input is normalised stands in its metadata.
+fn write_network(part: &Path, network: &Network, size: u32) -> Result<()> {
+    let path = part.join("fp32.onnx");
+    if path.exists() {
+        return Ok(());
+    }
+    let trained = Pretrained::read(&part.join("weights.safetensors"))?;
+    let weights = Weights::start(network, &trained, tch::Device::Cpu, 0)?;
+    let mut model = export(network, &weights.values(), i64::from(size), "logit")?;
+    let Conventions { mean, std, .. } = trained.conventions;
+    model.metadata_props = vec![anemia_onnx::numbers("mean", &mean), anemia_onnx::numbers("std", &std)];
+    anemia_onnx::write(&model, &path)?;
+    Ok(())
 }
 
 /// What the figures of a protocol are worth.

@@ -132,6 +132,9 @@ pub struct ModelFile {
     pub path: String,
     /// Hash of the file.
     pub sha256: Sha256,
+    /// Its raw outputs for the pictures of `selftest`, where rounding moves them away from those at fp32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<f32>,
     /// How its output becomes a verdict; a classifier has one, a locator none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operating_point: Option<OperatingPoint>,
@@ -220,6 +223,15 @@ impl Manifest {
         for (at, model) in self.models.iter().enumerate() {
             if self.models[..at].iter().any(|other| other.precision == model.precision) {
                 return Some(format!("models: {} is listed twice", model.precision));
+            }
+            let answers = &model.answers;
+            if !answers.is_empty()
+                && (answers.len() != self.selftest.len() || answers.iter().any(|answer| !answer.is_finite()))
+            {
+                return Some(format!(
+                    "models: answers of {}: expected one finite number for each picture of selftest",
+                    model.precision
+                ));
             }
             match (self.task, &model.operating_point) {
                 (Task::Classify, None) => {

@@ -8,9 +8,9 @@ mod library;
 mod onnxruntime;
 mod selftest;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Bundle, Precision};
+use anemia_bundle::{Bundle, Manifest, Precision};
 
 pub use error::EngineError;
 pub use library::{LIBRARY_VARIABLE, find_library, source_folder};
@@ -52,5 +52,26 @@ impl Default for EngineOptions {
 
 /// Loads the network of `bundle` that has `precision`, and checks that its input and output are those of the manifest.
 pub fn load(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> Result<Box<dyn Engine>, EngineError> {
-    Ok(Box::new(onnxruntime::OnnxRuntime::load(bundle, precision, options)?))
+    let model = bundle.model(precision)?;
+    let network = bundle.read_model(model)?;
+    let path = bundle.path_of(&model.path);
+    load_network(&Source { path: &path, network: &network, manifest: bundle.manifest(), precision }, options)
+}
+
+/// A network that need not be in a bundle yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// What errors call it.
+    pub path: &'a Path,
+    /// The bytes of the ONNX file.
+    pub network: &'a [u8],
+    /// Where its task, its input and its output are described.
+    pub manifest: &'a Manifest,
+    /// Its precision.
+    pub precision: Precision,
+}
+
+/// Loads a network from memory; otherwise as [`load`].
+pub fn load_network(source: &Source<'_>, options: &EngineOptions) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(Box::new(onnxruntime::OnnxRuntime::load(source, options)?))
 }

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Bundle, OutputKind, Precision, Task};
+use anemia_bundle::{OutputKind, Precision, Task};
 use ort::AsPointer;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorElementType, ValueType};
 
 use crate::library::{self, one_line};
-use crate::{Engine, EngineError, EngineOptions};
+use crate::{Engine, EngineError, EngineOptions, Source};
 
 /// A network in ONNX Runtime, with an input and an output that stay where they are.
 pub(crate) struct OnnxRuntime {
@@ -23,17 +23,14 @@ pub(crate) struct OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    pub(crate) fn load(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> Result<Self, EngineError> {
-        let manifest = bundle.manifest();
-        let model = bundle.model(precision)?;
-        let path = bundle.path_of(&model.path);
+    pub(crate) fn load(source: &Source<'_>, options: &EngineOptions) -> Result<Self, EngineError> {
+        let Source { path, network, manifest, precision } = *source;
+        let path = path.to_owned();
         let opened = library::open(options.library.as_deref())?;
         let failed = |cause: String| EngineError::Model { model: path.clone(), cause: one_line(&cause) };
 
         // From memory, not by path: what runs is what was hashed, and nothing outside the file can be pulled in.
-        let network = bundle.read_model(model)?;
-        let session = session(&opened.environment, &network, options.threads).map_err(failed)?;
-        drop(network);
+        let session = session(&opened.environment, network, precision, options.threads).map_err(failed)?;
         let size = [1, 3, i64::from(manifest.input.height), i64::from(manifest.input.width)];
         expect_shape(&path, "input", session.inputs(), &manifest.input.name, Some(&size))?;
         let output_shape = expect_shape(&path, "output", session.outputs(), &manifest.output.name, None)?;
@@ -60,9 +57,18 @@ impl OnnxRuntime {
     }
 }
 
-fn session(environment: &ort::environment::Environment, network: &[u8], threads: usize) -> Result<Session, String> {
+fn session(
+    environment: &ort::environment::Environment,
+    network: &[u8],
+    precision: Precision,
+    threads: usize,
+) -> Result<Session, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
+    // 4-bit weights only save space: unpacked once here, and not in every run.
+    let unpack = if precision == Precision::Int4 { "1" } else { "0" };
     Session::builder(environment)
+        .map_err(|error| text(&error))?
+        .with_config_entry("session.disable_quant_qdq", unpack)
         .map_err(|error| text(&error))?
         .with_optimization_level(GraphOptimizationLevel::All)
         .map_err(|error| text(&error))?

@@ -54,6 +54,7 @@ fn bundle(network: &[u8], edit: impl FnOnce(&mut Manifest)) -> TestBundle {
             precision: Precision::Fp32,
             path: "fp32.onnx".into(),
             sha256: Sha256::of(network),
+            answers: Vec::new(),
             operating_point: None,
             metrics: Vec::new(),
         }],

@@ -7,8 +7,8 @@ use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::type_proto::{self, Value};
 use crate::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto,
 };
 
 /// A model of the standard operator set 17 around `graph`, in the file format of ONNX 1.12 (IR version 8).
@@ -73,6 +73,18 @@ pub fn float_tensor(name: &str, shape: &[i64], values: &[f32]) -> TensorProto {
     }
 }
 
+/// A constant of any type from the bytes of its values, little endian; 4-bit integers two in a byte, the first in the lower
+/// half.
+pub fn raw_tensor(name: &str, kind: DataType, shape: &[i64], bytes: Vec<u8>) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_owned()),
+        dims: shape.to_vec(),
+        data_type: Some(kind as i32),
+        raw_data: Some(bytes.into()),
+        ..Default::default()
+    }
+}
+
 /// A constant of 64-bit integers, such as the shape of a `Reshape`.
 pub fn integer_tensor(name: &str, shape: &[i64], values: &[i64]) -> TensorProto {
     TensorProto {
@@ -97,4 +109,10 @@ pub fn float_value(name: &str, shape: &[i64]) -> ValueInfoProto {
         r#type: Some(TypeProto { value: Some(Value::TensorType(tensor)), ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// An entry of a model's metadata: numbers, one after the other.
+pub fn numbers(key: &str, values: &[f32]) -> StringStringEntryProto {
+    let value = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) }
 }

@@ -12,6 +12,6 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-pub use build::{float_tensor, float_value, integer, integer_tensor, integers, model, node, word};
+pub use build::{float_tensor, float_value, integer, integer_tensor, integers, model, node, numbers, raw_tensor, word};
 pub use file::{OnnxError, decode, encode, read, write};
 pub use layers::{Layer, layers};

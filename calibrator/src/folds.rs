@@ -1,0 +1,111 @@
+//! What a cross-validation has left: one network for each fold, and what it said about the pictures it had not seen.
+
+use std::path::{Path, PathBuf};
+
+use anemia_onnx::proto::ModelProto;
+use anemia_vision::InputSpec;
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::network::{self, Network};
+
+/// One row of a fold's `predictions.csv`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Prediction {
+    /// Path of the picture in the data set.
+    pub path: PathBuf,
+    /// The label.
+    pub anemic: bool,
+    /// Pictures of one group show one photograph.
+    pub photo_group: u64,
+    /// The fold that it was left out of.
+    pub fold: u32,
+    /// What the network of the fold said.
+    pub logit: f32,
+}
+
+/// The network of one fold.
+pub struct Fold {
+    /// Its number.
+    pub number: u32,
+    /// The file.
+    pub file: PathBuf,
+    /// The bytes of the file.
+    pub bytes: Vec<u8>,
+    /// What they say.
+    pub network: Network,
+    /// What it is given.
+    pub input: InputSpec,
+    /// The pictures that it had not seen.
+    pub test: Vec<Prediction>,
+}
+
+/// A cross-validation.
+pub struct Run {
+    /// `paper`, `grouped`, or the file with the folds.
+    pub protocol: String,
+    /// Its folds.
+    pub folds: Vec<Fold>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    protocol: String,
+}
+
+impl Run {
+    /// Reads the folder of an `anemia-train cv`.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("run.yaml");
+        let text = std::fs::read(&path)
+            .with_context(|| format!("{}: not a run of `anemia-train cv`, which makes this file", path.display()))?;
+        let settings: Settings = serde_yaml::from_slice(&text).with_context(|| format!("{}", path.display()))?;
+        let mut folds = Vec::new();
+        for number in 0.. {
+            let part = folder.join(format!("fold-{number}"));
+            if !part.is_dir() {
+                break;
+            }
+            folds.push(read_fold(&part, number)?);
+        }
+        ensure!(folds.len() > 1, "{}: has {} finished folds; expected at least two", folder.display(), folds.len());
+        Ok(Self { protocol: settings.protocol, folds })
+    }
+
+    /// The pictures that a fold's network was trained on.
+    pub fn training(&self, fold: u32) -> Vec<&Prediction> {
+        self.folds.iter().filter(|other| other.number != fold).flat_map(|other| &other.test).collect()
+    }
+}
+
+fn read_fold(part: &Path, number: u32) -> Result<Fold> {
+    let table = part.join("predictions.csv");
+    let mut rows = csv::Reader::from_path(&table)
+        .with_context(|| format!("{}: the fold is not finished; let `anemia-train cv` go on", table.display()))?;
+    let test: Vec<Prediction> =
+        rows.deserialize().collect::<Result<_, _>>().with_context(|| format!("{}", table.display()))?;
+    let file = part.join("fp32.onnx");
+    let bytes = std::fs::read(&file).with_context(|| {
+        format!("{}: run `anemia-train cv` once more, which writes the networks of finished folds", file.display())
+    })?;
+    let model = anemia_onnx::decode(bytes.clone()).with_context(|| format!("{}", file.display()))?;
+    let network = network::read(&model).with_context(|| format!("{}", file.display()))?;
+    let input = InputSpec {
+        width: network.shape[2],
+        height: network.shape[1],
+        mean: numbers(&model, "mean").with_context(|| format!("{}", file.display()))?,
+        std: numbers(&model, "std").with_context(|| format!("{}", file.display()))?,
+    };
+    Ok(Fold { number, file, bytes, network, input, test })
+}
+
+fn numbers(model: &ModelProto, key: &str) -> Result<[f32; 3]> {
+    let found = model.metadata_props.iter().find(|entry| entry.key() == key);
+    let values = found.and_then(|entry| {
+        entry.value().split_whitespace().map(|part| part.parse().ok()).collect::<Option<Vec<f32>>>()?.try_into().ok()
+    });
+    match values {
+        Some(values) => Ok(values),
+        None => bail!("its metadata has no {key} of three numbers; expected a file of `anemia-train cv`"),
+    }
+}

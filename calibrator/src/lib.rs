@@ -1,0 +1,16 @@
+//! Quantizing the networks of anemiad, and proving what that costs: what `anemia-calibrate` does.
+
+mod command_quantize;
+pub mod commands;
+pub mod exports;
+pub mod folds;
+mod inspect;
+pub mod network;
+mod output;
+pub mod pictures;
+pub mod quantize;
+mod recipe;
+mod report;
+pub mod write;
+
+pub use recipe::Recipe;

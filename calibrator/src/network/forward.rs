@@ -1,0 +1,127 @@
+//! Running one step on one picture, in 32-bit floats.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::{Activation, Conv, Map, Op, Step};
+
+/// The result of a step for its inputs, activation included.
+pub fn run(step: &Step, inputs: &[&Map]) -> Map {
+    let mut result = match &step.op {
+        Op::Conv(conv) => convolve(conv, inputs[0]),
+        Op::Add => {
+            let values = inputs[0].values.iter().zip(&inputs[1].values).map(|(a, b)| a + b).collect();
+            Map { shape: inputs[0].shape, values }
+        }
+        Op::Double => double(inputs[0]),
+        Op::Mean => {
+            let pixels = inputs[0].pixels() as f32;
+            let values = inputs[0].channels().map(|channel| channel.iter().sum::<f32>() / pixels).collect();
+            Map { shape: [inputs[0].shape[0], 1, 1], values }
+        }
+        Op::Sigmoid => {
+            let values = inputs[0].values.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect();
+            Map { shape: inputs[0].shape, values }
+        }
+    };
+    if step.activation != Activation::None {
+        result.values.iter_mut().for_each(|x| *x = step.activation.of(*x));
+    }
+    result
+}
+
+fn convolve(conv: &Conv, input: &Map) -> Map {
+    let [_, height, width] = input.shape;
+    let shape = [conv.outputs, conv.out(height), conv.out(width)];
+    let mut result = Map { shape, values: vec![0.0; shape.iter().product()] };
+    if conv.is_depthwise() {
+        depthwise(conv, input, &mut result);
+    } else {
+        let columns = columns(conv, input);
+        let (rows, pixels) = (conv.row(), result.pixels());
+        let weights = MatRef::from_row_major_slice(&conv.weights, conv.outputs, rows);
+        let columns = MatRef::from_row_major_slice(&columns, rows, pixels);
+        let out = MatMut::from_row_major_slice_mut(&mut result.values, conv.outputs, pixels);
+        matmul(out, Accum::Replace, weights, columns, 1.0, Par::Seq);
+    }
+    let pixels = result.pixels();
+    for (channel, bias) in result.values.chunks_exact_mut(pixels).zip(&conv.bias) {
+        channel.iter_mut().for_each(|x| *x += bias);
+    }
+    result
+}
+
+/// What each output pixel of a convolution sees: a column of `row()` values for each of them, as a matrix by rows.
+fn columns<'a>(conv: &Conv, input: &'a Map) -> std::borrow::Cow<'a, [f32]> {
+    if conv.kernel == 1 && conv.stride == 1 && conv.pad == 0 {
+        return (&input.values).into();
+    }
+    let [_, height, width] = input.shape;
+    let (out_height, out_width) = (conv.out(height), conv.out(width));
+    let mut columns = vec![0.0; conv.inputs * conv.kernel * conv.kernel * out_height * out_width];
+    let mut row = columns.chunks_exact_mut(out_height * out_width);
+    for channel in input.channels() {
+        for y in 0..conv.kernel {
+            for x in 0..conv.kernel {
+                let row = row.next().expect("one row for each weight");
+                let (first, last) = inside(conv, x, width, out_width);
+                for v in 0..out_height {
+                    let Some(from) = (v * conv.stride + y).checked_sub(conv.pad).filter(|&from| from < height) else {
+                        continue;
+                    };
+                    let start = from * width + first * conv.stride + x - conv.pad;
+                    let seen = channel[start..].iter().step_by(conv.stride);
+                    row[v * out_width..][first..last].iter_mut().zip(seen).for_each(|(out, x)| *out = *x);
+                }
+            }
+        }
+    }
+    columns.into()
+}
+
+/// The outputs of a row whose input, `x` to the right of the kernel's left, lies inside the picture: from, and up to.
+fn inside(conv: &Conv, x: usize, width: usize, out_width: usize) -> (usize, usize) {
+    let first = conv.pad.saturating_sub(x).div_ceil(conv.stride);
+    let last = ((width + conv.pad).saturating_sub(x + 1) / conv.stride + 1).min(out_width);
+    (first, last.max(first))
+}
+
+fn depthwise(conv: &Conv, input: &Map, result: &mut Map) {
+    let [_, height, width] = input.shape;
+    let [_, out_height, out_width] = result.shape;
+    let (pixels, size) = (result.pixels(), conv.kernel * conv.kernel);
+    let channels = result.values.chunks_exact_mut(pixels).zip(input.channels()).zip(conv.weights.chunks_exact(size));
+    for ((out, channel), weights) in channels {
+        for (v, out) in out.chunks_exact_mut(out_width).enumerate().take(out_height) {
+            for y in 0..conv.kernel {
+                let Some(from) = (v * conv.stride + y).checked_sub(conv.pad).filter(|&from| from < height) else {
+                    continue;
+                };
+                let row = &channel[from * width..][..width];
+                for x in 0..conv.kernel {
+                    let weight = weights[y * conv.kernel + x];
+                    let (first, last) = inside(conv, x, width, out_width);
+                    let inputs = &row[first * conv.stride + x - conv.pad..];
+                    let out = &mut out[first..last];
+                    // Spelled out for the stride of 1, which the compiler then does eight at a time.
+                    if conv.stride == 1 {
+                        out.iter_mut().zip(inputs).for_each(|(out, x)| *out += weight * x);
+                    } else {
+                        out.iter_mut().zip(inputs.iter().step_by(conv.stride)).for_each(|(out, x)| *out += weight * x);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn double(input: &Map) -> Map {
+    let [channels, height, width] = input.shape;
+    let mut values = Vec::with_capacity(input.values.len() * 4);
+    for row in input.values.chunks_exact(width) {
+        for _ in 0..2 {
+            values.extend(row.iter().flat_map(|&x| [x, x]));
+        }
+    }
+    Map { shape: [channels, height * 2, width * 2], values }
+}

@@ -1,0 +1,22 @@
+//! What flows through a network.
+
+/// Values in planes: channel after channel, row after row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// Channels, height and width.
+    pub shape: [usize; 3],
+    /// `channels * height * width` values.
+    pub values: Vec<f32>,
+}
+
+impl Map {
+    /// The pixels of one channel.
+    pub fn pixels(&self) -> usize {
+        self.shape[1] * self.shape[2]
+    }
+
+    /// The channels, one slice each.
+    pub fn channels(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.pixels())
+    }
+}

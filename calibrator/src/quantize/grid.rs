@@ -1,0 +1,93 @@
+//! The integers that stand for the values between two steps.
+
+/// What integers a runtime is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// 0 to 255 with a zero point: what ONNX Runtime's kernels are made for.
+    Unsigned,
+    /// −127 to 127 around zero: what TensorRT understands.
+    Signed,
+}
+
+/// Evenly spaced values: `scale · (q − zero)` for `low ≤ q ≤ high`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// The distance between neighbours.
+    pub scale: f32,
+    /// The integer that stands for 0.
+    pub zero: i32,
+    /// The least integer.
+    pub low: i32,
+    /// The greatest integer.
+    pub high: i32,
+}
+
+impl Grid {
+    /// The grid that spans `range`, which is widened to hold 0. A range of nothing gives a grid that is not degenerate.
+    pub fn spanning(format: Format, range: [f32; 2]) -> Self {
+        let [low, high] = [range[0].min(0.0), range[1].max(0.0)];
+        match format {
+            Format::Unsigned => {
+                let scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE * 1e6);
+                let zero = (-low / scale).round().clamp(0.0, 255.0) as i32;
+                Self { scale, zero, low: 0, high: 255 }
+            }
+            Format::Signed => {
+                let scale = (high.max(-low) / 127.0).max(f32::MIN_POSITIVE * 1e6);
+                Self { scale, zero: 0, low: -127, high: 127 }
+            }
+        }
+    }
+
+    /// The integer for a value; halves go to the even neighbour, as ONNX asks for.
+    pub fn quantize(&self, x: f32) -> i32 {
+        // Adding 1.5 · 2²³ leaves no place for a fraction: the processor rounds, halves to even.
+        const NO_FRACTION: f32 = 12_582_912.0;
+        let bounded = (x / self.scale).clamp(-1024.0, 1024.0);
+        (((bounded + NO_FRACTION) - NO_FRACTION) as i32 + self.zero).clamp(self.low, self.high)
+    }
+
+    /// The value of an integer.
+    pub fn value(&self, q: i32) -> f32 {
+        (q - self.zero) as f32 * self.scale
+    }
+
+    /// The nearest value of the grid.
+    pub fn round(&self, x: f32) -> f32 {
+        self.value(self.quantize(x))
+    }
+
+    /// The least and the greatest value.
+    pub fn range(&self) -> [f32; 2] {
+        [self.value(self.low), self.value(self.high)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn values_inside_the_range_move_by_half_a_step_at_most(low in -50f32..0.0, high in 0f32..50.0, at in 0f32..1.0) {
+            for format in [Format::Unsigned, Format::Signed] {
+                let grid = Grid::spanning(format, [low, high]);
+                let x = low + (high - low) * at;
+                // The zero point is rounded, which moves one end by up to half a step.
+                prop_assert!((grid.round(x) - x).abs() <= grid.scale * 1.001, "{grid:?} {x} {}", grid.round(x));
+                prop_assert_eq!(grid.round(0.0), 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_nothing_keeps_zero() {
+        for format in [Format::Unsigned, Format::Signed] {
+            let grid = Grid::spanning(format, [0.0, 0.0]);
+            assert_eq!(grid.round(0.0), 0.0);
+            assert!(grid.round(1.0).is_finite());
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the inputs of a convolution look like: means and covariances over all its output pixels of all pictures.
+
+use anyhow::{Result, ensure};
+use faer::linalg::matmul::matmul;
+use faer::linalg::solvers::{Llt, Solve};
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use rayon::prelude::*;
+
+use super::rounding::Covariance;
+use crate::network::{Conv, Map};
+
+/// Means and products of what a convolution sees, once as the float network has it and once as the quantized one.
+pub struct Moments {
+    /// Mean of each column entry of the float network, group after group.
+    pub float_mean: Vec<f64>,
+    /// The same of the quantized network.
+    pub mean: Vec<f64>,
+    /// Covariance of the quantized network's inputs.
+    pub covariance: Covariance,
+    /// Covariance of (float − quantized) with quantized inputs, for each group.
+    drift: Vec<Mat<f64>>,
+    /// Pixels that were looked at, of each group.
+    samples: f64,
+}
+
+/// Sums over pictures, for one group.
+struct Sums {
+    pixels: f64,
+    float: Vec<f64>,
+    own: Vec<f64>,
+    products: Mat<f64>,
+    drift: Mat<f64>,
+}
+
+impl Moments {
+    /// Measures the inputs of `conv`: `float[k]` and `own[k]` belong to one picture.
+    pub fn of(conv: &Conv, float: &[&Map], own: &[&Map]) -> Self {
+        let groups = conv.groups;
+        let single =
+            Conv { inputs: conv.inputs / groups, groups: 1, outputs: 1, weights: vec![], bias: vec![], ..*conv };
+        let pixels = float.first().map_or(1, |map| conv.out(map.shape[1]) * conv.out(map.shape[2])) * float.len();
+        // Odd, so that no column of the picture is always or never taken.
+        let every = (pixels / (SAMPLES_PER_WEIGHT * conv.row()).max(LEAST_SAMPLES)).max(1) | 1;
+        let sums: Vec<Sums> = if groups == 1 {
+            let parts = float.par_chunks(float.len().div_ceil(rayon::current_num_threads()).max(1));
+            let parts = parts.zip(own.par_chunks(float.len().div_ceil(rayon::current_num_threads()).max(1)));
+            let parts: Vec<Sums> = parts.map(|(float, own)| measure(&single, float, own, None, every)).collect();
+            parts.into_iter().reduce(Sums::plus).into_iter().collect()
+        } else {
+            (0..groups).into_par_iter().map(|channel| measure(&single, float, own, Some(channel), every)).collect()
+        };
+        let mean = |of: fn(&Sums) -> &Vec<f64>| {
+            sums.iter().flat_map(|sums| of(sums).iter().map(|sum| sum / sums.pixels)).collect::<Vec<f64>>()
+        };
+        let (float_mean, mean) = (mean(|sums| &sums.float), mean(|sums| &sums.own));
+        let row = conv.row();
+        let covariance = |sums: &Sums| {
+            let mean = |at: usize| sums.own[at] / sums.pixels;
+            Mat::from_fn(row, row, |i, j| sums.products[(i, j)] / sums.pixels - mean(i) * mean(j))
+        };
+        let drift = |sums: &Sums| {
+            let moved = |at: usize| (sums.float[at] - sums.own[at]) / sums.pixels;
+            Mat::from_fn(row, row, |i, j| sums.drift[(i, j)] / sums.pixels - moved(i) * sums.own[j] / sums.pixels)
+        };
+        let covariance = Covariance::new(sums.iter().map(covariance).collect());
+        let samples = sums.first().map_or(0.0, |sums| sums.pixels);
+        Self { float_mean, mean, covariance, drift: sums.iter().map(drift).collect(), samples }
+    }
+
+    /// By how much the mean of each output must be raised, when `rounded` stand for the `weights` of `conv` (Nagel et al.
+    /// 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2).
+    pub fn bias_correction(&self, conv: &Conv, rounded: &[f32]) -> Vec<f32> {
+        let row = conv.row();
+        let of = |output: usize| {
+            let group = if conv.groups == 1 { 0 } else { output };
+            let along = |weights: &[f32], mean: &[f64]| -> f64 {
+                weights[output * row..][..row].iter().zip(&mean[group * row..]).map(|(w, m)| f64::from(*w) * m).sum()
+            };
+            (along(&conv.weights, &self.float_mean) - along(rounded, &self.mean)) as f32
+        };
+        (0..conv.outputs).map(of).collect()
+    }
+
+    /// The weights whose results for the quantized inputs come nearest to those of `conv` for the float inputs: least
+    /// squares, as in GPTAQ (Li et al. 2025, "Efficient Finetuning-Free Quantization for Asymmetric Calibration").
+    pub fn compensated(&self, conv: &Conv) -> Result<Vec<f32>> {
+        let row = conv.row();
+        let mut weights = conv.weights.clone();
+        if self.samples < ENOUGH * row as f64 {
+            return Ok(weights);
+        }
+        for (group, drift) in self.drift.iter().enumerate() {
+            let covariance = self.covariance.group(group);
+            let mean = (0..row).map(|at| covariance[(at, at)]).sum::<f64>() / row as f64;
+            let damping = (DAMPING * mean).max(1e-12);
+            let damped = Mat::from_fn(row, row, |i, j| covariance[(i, j)] + if i == j { damping } else { 0.0 });
+            ensure!((0..row).all(|at| damped[(at, at)].is_finite()), "the inputs have values that are not finite");
+            let solver = Llt::new(damped.as_ref(), Side::Lower).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            let outputs = if conv.groups == 1 { 0..conv.outputs } else { group..group + 1 };
+            let count = outputs.len();
+            let own = &mut weights[outputs.start * row..outputs.end * row];
+            // wanted: W · drift; solved with the covariance from the right.
+            let matrix = Mat::from_fn(count, row, |i, j| f64::from(own[i * row + j]));
+            let wanted = &matrix * drift;
+            let change = solver.solve(wanted.transpose());
+            for (at, weight) in own.iter_mut().enumerate() {
+                *weight += change[(at % row, at / row)] as f32;
+            }
+        }
+        Ok(weights)
+    }
+}
+
+/// Pixels for each weight of a row that a compensation needs; from fewer it would learn the calibration pictures by heart.
+const ENOUGH: f64 = 0.5;
+/// Pixels that are looked at, over all pictures: more would change nothing but the time.
+const SAMPLES_PER_WEIGHT: usize = 48;
+const LEAST_SAMPLES: usize = 32_768;
+/// Keeps the compensation small where inputs hardly vary, as a share of the mean variance.
+const DAMPING: f64 = 0.02;
+
+impl Sums {
+    fn plus(mut self, other: Self) -> Self {
+        self.pixels += other.pixels;
+        self.float.iter_mut().zip(&other.float).for_each(|(a, b)| *a += b);
+        self.own.iter_mut().zip(&other.own).for_each(|(a, b)| *a += b);
+        self.products += &other.products;
+        self.drift += &other.drift;
+        self
+    }
+}
+
+/// What every `every`-th output pixel of a convolution sees, as a matrix with a row for each weight.
+fn sampled(single: &Conv, map: &Map, channel: Option<usize>, every: usize) -> Vec<f32> {
+    let [_, height, width] = map.shape;
+    let (out_height, out_width) = (single.out(height), single.out(width));
+    let first = channel.unwrap_or(0);
+    let mut columns = Vec::with_capacity(single.row() * (out_height * out_width).div_ceil(every));
+    for channel in map.channels().skip(first).take(single.inputs) {
+        for y in 0..single.kernel {
+            for x in 0..single.kernel {
+                let pixels = (0..out_height * out_width).step_by(every);
+                columns.extend(pixels.map(|at| {
+                    let (v, u) = (at / out_width, at % out_width);
+                    let from = (v * single.stride + y).wrapping_sub(single.pad);
+                    let along = (u * single.stride + x).wrapping_sub(single.pad);
+                    if from < height && along < width { channel[from * width + along] } else { 0.0 }
+                }));
+            }
+        }
+    }
+    columns
+}
+
+fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, every: usize) -> Sums {
+    let row = single.row();
+    let mut sums = Sums {
+        pixels: 0.0,
+        float: vec![0.0; row],
+        own: vec![0.0; row],
+        products: Mat::zeros(row, row),
+        drift: Mat::zeros(row, row),
+    };
+    let mut product = vec![0f32; row * row];
+    for (float, own) in float.iter().zip(own) {
+        let is_same = std::ptr::eq(*float, *own);
+        let own_columns = sampled(single, own, channel, every);
+        let float_columns = if is_same { own_columns.clone() } else { sampled(single, float, channel, every) };
+        let pixels = own_columns.len() / row;
+        sums.pixels += pixels as f64;
+        let add = |sums: &mut [f64], columns: &[f32]| {
+            for (sum, column) in sums.iter_mut().zip(columns.chunks_exact(pixels)) {
+                // In lanes, which the compiler can add at once.
+                let mut lanes = [0f32; 8];
+                let (chunks, rest) = column.as_chunks::<8>();
+                chunks.iter().for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x));
+                *sum += f64::from(lanes.iter().chain(rest).sum::<f32>());
+            }
+        };
+        add(&mut sums.own, &own_columns);
+        add(&mut sums.float, &float_columns);
+        let right = MatRef::from_row_major_slice(&own_columns, row, pixels);
+        let mut multiply = |left: &[f32], into: &mut Mat<f64>| {
+            let left = MatRef::from_row_major_slice(left, row, pixels);
+            let out = MatMut::from_row_major_slice_mut(&mut product, row, row);
+            matmul(out, Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
+            for (j, column) in into.col_iter_mut().enumerate() {
+                column.iter_mut().enumerate().for_each(|(i, sum)| *sum += f64::from(product[i * row + j]));
+            }
+        };
+        multiply(&own_columns, &mut sums.products);
+        if !is_same {
+            let moved: Vec<f32> = float_columns.iter().zip(own_columns.iter()).map(|(a, b)| a - b).collect();
+            multiply(&moved, &mut sums.drift);
+        }
+    }
+    sums
+}

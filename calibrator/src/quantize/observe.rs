@@ -1,0 +1,67 @@
+//! The float network on the calibration pictures: what its values and the inputs of its convolutions look like.
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+
+use super::moments::Moments;
+use super::rounding::Covariance;
+use crate::network::{Map, Network, Op, run};
+
+/// What was seen of a network.
+pub struct Observed {
+    /// For each value the greatest magnitude of each channel.
+    pub peaks: Vec<Vec<f32>>,
+    /// For each step that is a convolution, how its inputs vary.
+    pub covariances: Vec<Option<Covariance>>,
+}
+
+/// Runs the network on all pictures.
+pub fn observe(network: &Network, pictures: &[Map]) -> Result<Observed> {
+    let mut observed = Observed { peaks: vec![peaks(pictures)], covariances: Vec::new() };
+    let last = network.last_readers();
+    let mut values: Vec<Vec<Map>> = vec![pictures.to_vec()];
+    for (at, step) in network.steps.iter().enumerate() {
+        let inputs = |picture: usize| step.inputs.iter().map(|&value| &values[value][picture]).collect::<Vec<_>>();
+        observed.covariances.push(match &step.op {
+            Op::Conv(conv) => {
+                let seen: Vec<&Map> = values[step.inputs[0]].iter().collect();
+                Some(Moments::of(conv, &seen, &seen).covariance)
+            }
+            _ => None,
+        });
+        let result: Vec<Map> = (0..pictures.len()).into_par_iter().map(|picture| run(step, &inputs(picture))).collect();
+        check_finite(&step.name, &result)?;
+        observed.peaks.push(peaks(&result));
+        values.push(result);
+        for (value, last) in last.iter().enumerate().take(values.len()) {
+            if *last <= at {
+                values[value] = Vec::new();
+            }
+        }
+    }
+    Ok(observed)
+}
+
+/// Refuses values that no integer can stand for.
+pub(super) fn check_finite(step: &str, maps: &[Map]) -> Result<()> {
+    for (picture, map) in maps.iter().enumerate() {
+        if let Some(wrong) = map.values.iter().find(|value| !value.is_finite()) {
+            bail!(
+                "node {step:?} gives {wrong} for calibration picture {}; the network overflows there and cannot be quantized",
+                picture + 1
+            );
+        }
+    }
+    Ok(())
+}
+
+fn peaks(maps: &[Map]) -> Vec<f32> {
+    let channels = maps.first().map_or(0, |map| map.shape[0]);
+    let mut peaks = vec![0f32; channels];
+    for map in maps {
+        for (peak, channel) in peaks.iter_mut().zip(map.channels()) {
+            *peak = channel.iter().fold(*peak, |peak, x| peak.max(x.abs()));
+        }
+    }
+    peaks
+}

@@ -1,0 +1,225 @@
+//! One walk through the network, in which every layer is quantized while those before it are quantized already.
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+
+use super::grid::{Format, Grid};
+use super::moments::Moments;
+use super::observe::check_finite;
+use super::ranges::Histogram;
+use super::rounding::round;
+use super::weights::{WeightFormat, Weights};
+use crate::network::{Map, Network, Op, Step, run};
+use crate::recipe::Recipe;
+
+/// A quantized network: what its file is written from.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// Steps and corrected biases. The weights are those that were rounded.
+    pub network: Network,
+    /// For each step that is a convolution, its integers.
+    pub weights: Vec<Option<Weights>>,
+    /// For each value the grid it is rounded to, where it is.
+    pub grids: Vec<Option<Grid>>,
+    /// For each value what was seen of it.
+    pub seen: Vec<Seen>,
+}
+
+/// What was seen of a value during the walk.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// How its numbers are distributed in the float network.
+    pub histogram: Histogram,
+    /// Signal to noise of the quantized network's value against the float one's, in decibels.
+    pub sqnr: f64,
+}
+
+/// Which values are rounded to integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// None: only weights are quantized.
+    Floats,
+    /// All that another step reads; ONNX Runtime then has integers from end to end.
+    All,
+    /// Those that convolutions read. The result of the convolution before a sum is not, so that TensorRT fuses both.
+    Inputs,
+}
+
+impl Values {
+    /// The integers of the runtime.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Self::Floats => None,
+            Self::All => Some(Format::Unsigned),
+            Self::Inputs => Some(Format::Signed),
+        }
+    }
+
+    /// Whether a value is rounded.
+    pub fn includes(self, network: &Network, value: usize) -> bool {
+        match self {
+            Self::Floats => false,
+            Self::All => value < network.steps.len() && !matches!(network.steps[value].op, Op::Sigmoid),
+            Self::Inputs => network.readers(value).iter().any(|&at| network.conv(at).is_some()),
+        }
+    }
+}
+
+/// Quantizes the weights to `bits` for each step, and the values as `values` says, but for those that `floats` names.
+pub fn quantize(
+    network: &Network,
+    pictures: &[Map],
+    bits: &[u8],
+    values: Values,
+    floats: &[bool],
+    recipe: &Recipe,
+) -> Result<Quantized> {
+    let format = values.format();
+    let is_rounded = |value: usize| values.includes(network, value) && !floats[value];
+    let mut result = Quantized { network: network.clone(), weights: Vec::new(), grids: Vec::new(), seen: Vec::new() };
+    let mut walk = Walk { float: Vec::new(), own: Vec::new() };
+    let last = network.last_readers();
+    let add = |result: &mut Quantized, walk: &mut Walk, float: Vec<Map>, mut own: Vec<Map>| {
+        let value = walk.float.len();
+        let grid = format.filter(|_| is_rounded(value)).map(|format| {
+            let seen = Histogram::of(own.iter().flat_map(|map| &map.values));
+            Grid::spanning(format, seen.range(recipe.range, format))
+        });
+        if let Some(grid) = grid {
+            own.par_iter_mut().for_each(|map| map.values.iter_mut().for_each(|x| *x = grid.round(*x)));
+        }
+        let histogram = Histogram::of(float.iter().flat_map(|map| &map.values));
+        result.seen.push(Seen { histogram, sqnr: sqnr(&float, &own) });
+        result.grids.push(grid);
+        walk.float.push(float);
+        walk.own.push(own);
+    };
+    add(&mut result, &mut walk, pictures.to_vec(), pictures.to_vec());
+    for (at, step) in network.steps.iter().enumerate() {
+        let float = walk.run(step, &walk.float);
+        check_finite(&step.name, &float)?;
+        let (weights, own) = match &step.op {
+            Op::Conv(conv) => {
+                let input = step.inputs[0];
+                let float_inputs: Vec<&Map> = walk.float[input].iter().collect();
+                let own_inputs: Vec<&Map> = walk.own[input].iter().collect();
+                let moments = Moments::of(conv, &float_inputs, &own_inputs);
+                let named = || format!("node {:?}", step.name);
+                let mut wanted = conv.clone();
+                if recipe.compensate {
+                    wanted.weights = moments.compensated(conv).with_context(named)?;
+                }
+                let format = WeightFormat { bits: bits[at], pairs: values == Values::All };
+                let weights = round(&wanted, format, recipe.rounding, &moments.covariance).with_context(named)?;
+                let mut rounded = conv.clone();
+                rounded.weights = weights.floats();
+                if recipe.correct_bias {
+                    let correction = moments.bias_correction(conv, &rounded.weights);
+                    rounded.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
+                }
+                if let Some(changed) = result.network.conv_mut(at) {
+                    changed.bias.clone_from(&rounded.bias);
+                    changed.weights.clone_from(&wanted.weights);
+                }
+                let quantized = Step { op: Op::Conv(rounded), ..step.clone() };
+                (Some(weights), walk.run(&quantized, &walk.own))
+            }
+            _ => (None, walk.run(step, &walk.own)),
+        };
+        result.weights.push(weights);
+        add(&mut result, &mut walk, float, own);
+        for (value, last) in last.iter().enumerate().take(walk.float.len()) {
+            if *last <= at {
+                (walk.float[value], walk.own[value]) = (Vec::new(), Vec::new());
+            }
+        }
+    }
+    if recipe.refit {
+        let logits =
+            |maps: &[Vec<Map>]| maps.last().map_or(Vec::new(), |maps| maps.iter().map(|map| map.values[0]).collect());
+        result.refit(&logits(&walk.float), &logits(&walk.own));
+    }
+    Ok(result)
+}
+
+/// The values of both networks for all pictures; those that nobody reads any more are gone.
+struct Walk {
+    float: Vec<Vec<Map>>,
+    own: Vec<Vec<Map>>,
+}
+
+impl Walk {
+    fn run(&self, step: &Step, values: &[Vec<Map>]) -> Vec<Map> {
+        let pictures = values[step.inputs[0]].len();
+        let inputs = |picture: usize| step.inputs.iter().map(|&value| &values[value][picture]).collect::<Vec<_>>();
+        (0..pictures).into_par_iter().map(|picture| run(step, &inputs(picture))).collect()
+    }
+}
+
+impl Quantized {
+    /// The network that the integers stand for, in floats.
+    pub fn dequantized(&self) -> Network {
+        let mut network = self.network.clone();
+        for (at, weights) in self.weights.iter().enumerate() {
+            if let (Some(weights), Some(conv)) = (weights, network.conv_mut(at)) {
+                conv.weights = weights.floats();
+            }
+        }
+        network
+    }
+
+    /// What one step of each bias stands for in a convolution of integers, which reads `input`; `None` where it reads floats.
+    pub fn bias_scales(&self, weights: &Weights, input: usize) -> Option<Vec<f32>> {
+        let grid = self.grids[input].filter(|grid| grid.low == 0)?;
+        Some(weights.scales.iter().map(|scale| scale * grid.scale).collect())
+    }
+
+    /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
+    pub fn simulate(&self, dequantized: &Network, picture: &Map) -> Map {
+        let rounded = |value: usize, mut map: Map| {
+            if let Some(grid) = &self.grids[value] {
+                map.values.iter_mut().for_each(|x| *x = grid.round(*x));
+            }
+            map
+        };
+        let mut values = vec![rounded(0, picture.clone())];
+        for (at, step) in dequantized.steps.iter().enumerate() {
+            let inputs: Vec<&Map> = step.inputs.iter().map(|&value| &values[value]).collect();
+            let result = run(step, &inputs);
+            values.push(rounded(at + 1, result));
+        }
+        values.pop().expect("the picture is a value")
+    }
+
+    /// Factor and offset of the single number at the end, so that it lies nearest to the float network's: least squares.
+    fn refit(&mut self, float: &[f32], own: &[f32]) {
+        let last = self.network.steps.len() - 1;
+        if self.network.conv(last).is_none_or(|conv| conv.outputs != 1) || float.len() < 8 {
+            return;
+        }
+        let mean = |all: &[f32]| all.iter().map(|x| f64::from(*x)).sum::<f64>() / all.len() as f64;
+        let (wanted, got) = (mean(float), mean(own));
+        let along = |a: &[f32], b: &[f32], at: f64, bt: f64| -> f64 {
+            a.iter().zip(b).map(|(a, b)| (f64::from(*a) - at) * (f64::from(*b) - bt)).sum()
+        };
+        let spread = along(own, own, got, got);
+        let factor = if spread > 0.0 { along(float, own, wanted, got) / spread } else { 1.0 };
+        // A factor far from 1 would say that the network is broken, not that it needs a correction.
+        let factor = factor.clamp(0.5, 2.0);
+        if let (Some(conv), Some(weights)) = (self.network.conv_mut(last), self.weights[last].as_mut()) {
+            weights.scales.iter_mut().for_each(|scale| *scale *= factor as f32);
+            conv.bias[0] = (f64::from(conv.bias[0]) * factor + wanted - factor * got) as f32;
+        }
+    }
+}
+
+/// Signal to noise in decibels; 200 where nothing was lost.
+fn sqnr(float: &[Map], own: &[Map]) -> f64 {
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let sums = float.par_iter().zip(own).map(|(a, b)| {
+        let pairs = a.values.iter().zip(&b.values);
+        pairs.fold((0.0, 0.0), |(signal, noise), (a, b)| (signal + square(*a), noise + square(a - b)))
+    });
+    let (signal, noise) = sums.reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+    if noise > 0.0 { (10.0 * (signal / noise).log10()).clamp(-100.0, 200.0) } else { 200.0 }
+}

@@ -1,0 +1,175 @@
+//! Which integer each weight becomes.
+//!
+//! Nearest is the least error of a weight. The least error of a *result* also asks what the inputs look like: an error of
+//! one weight can be made good by the others (GPTQ, Frantar et al. 2023, after optimal brain surgeon, Hassibi and Stork 1993).
+
+use anyhow::{Result, ensure};
+use faer::linalg::solvers::{DenseSolveCore, Llt};
+use faer::{Mat, Side};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::weights::{WeightFormat, Weights, allowed};
+use crate::network::Conv;
+
+/// How the inputs of a convolution vary together: a matrix `row × row` for each group.
+#[derive(Clone, Debug)]
+pub struct Covariance {
+    /// Of each group.
+    groups: Vec<Mat<f64>>,
+    diagonal: Vec<f64>,
+}
+
+impl Covariance {
+    /// From the matrices of the groups. For a depthwise convolution there is one for each channel.
+    pub fn new(groups: Vec<Mat<f64>>) -> Self {
+        // Scales are chosen row by row; the rows of one group share its inputs.
+        let diagonal = groups.first().map_or(Vec::new(), |one| (0..one.nrows()).map(|at| one[(at, at)]).collect());
+        Self { groups, diagonal }
+    }
+
+    pub(super) fn diagonal(&self) -> &[f64] {
+        &self.diagonal
+    }
+
+    /// The part that belongs to one output.
+    pub(super) fn of_output(&self, output: usize) -> Self {
+        if self.groups.len() == 1 { self.clone() } else { Self::new(vec![self.groups[output].clone()]) }
+    }
+
+    /// Variances of the inputs of an output.
+    pub fn diagonal_of(&self, output: usize) -> Vec<f64> {
+        let matrix = &self.groups[if self.groups.len() == 1 { 0 } else { output }];
+        (0..matrix.nrows()).map(|at| matrix[(at, at)]).collect()
+    }
+
+    /// Follows the inputs when each channel is multiplied by a factor.
+    pub fn multiply(&mut self, factors: &[f32]) {
+        let single = self.groups.len() == 1;
+        for (group, matrix) in self.groups.iter_mut().enumerate() {
+            let row = matrix.nrows();
+            let factor = |at: usize| f64::from(if single { factors[at * factors.len() / row] } else { factors[group] });
+            *matrix = Mat::from_fn(row, row, |i, j| matrix[(i, j)] * factor(i) * factor(j));
+        }
+        *self = Self::new(std::mem::take(&mut self.groups));
+    }
+
+    /// The matrix of a group.
+    pub fn group(&self, at: usize) -> &Mat<f64> {
+        &self.groups[at]
+    }
+
+    /// Mean square of the result of a row of weights, for the inputs of an output.
+    pub fn energy(&self, output: usize, row: &[f32]) -> f64 {
+        let matrix = &self.groups[if self.groups.len() == 1 { 0 } else { output }];
+        // By columns, as the matrix lies in memory; it is symmetric.
+        let part = |(i, a): (usize, &f32)| {
+            let column = matrix.col(i).iter();
+            f64::from(*a) * column.zip(row).map(|(c, b)| c * f64::from(*b)).sum::<f64>()
+        };
+        row.iter().enumerate().map(part).sum::<f64>().max(0.0)
+    }
+}
+
+/// How weights are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// Each to its nearest integer, scales from the greatest weight.
+    Nearest,
+    /// Each to its nearest integer, scales with the least error of the result.
+    Scaled,
+    /// One after the other, the error handed on to those that are left.
+    SecondOrder,
+}
+
+/// Rounds the weights of a convolution.
+pub fn round(conv: &Conv, format: WeightFormat, rounding: Rounding, covariance: &Covariance) -> Result<Weights> {
+    let row = conv.row();
+    let shared = if conv.is_depthwise() || rounding != Rounding::SecondOrder {
+        None
+    } else {
+        Some(Order::new(covariance.group(0))?)
+    };
+    let rows: Vec<(Vec<i8>, Vec<f32>)> = conv
+        .weights
+        .par_chunks_exact(row)
+        .enumerate()
+        .map(|(output, weights)| {
+            let own;
+            let covariance = if conv.is_depthwise() {
+                own = covariance.of_output(output);
+                &own
+            } else {
+                covariance
+            };
+            let scales = format.scales(conv, weights, covariance, rounding != Rounding::Nearest);
+            let own_order;
+            let order = match (&shared, rounding) {
+                (Some(shared), _) => Some(shared),
+                (None, Rounding::SecondOrder) => {
+                    own_order = Order::new(covariance.group(0))?;
+                    Some(&own_order)
+                }
+                _ => None,
+            };
+            Ok((round_row(conv, format, weights, &scales, order), scales))
+        })
+        .collect::<Result<_>>()?;
+    let (values, scales): (Vec<Vec<i8>>, Vec<Vec<f32>>) = rows.into_iter().unzip();
+    Ok(Weights { bits: format.bits, row, block: format.block(conv), values: values.concat(), scales: scales.concat() })
+}
+
+fn round_row(conv: &Conv, format: WeightFormat, weights: &[f32], scales: &[f32], order: Option<&Order>) -> Vec<i8> {
+    let block = format.block(conv);
+    let mut done: Vec<Option<i8>> = vec![None; weights.len()];
+    let nearest = |done: &[Option<i8>], at: usize, weight: f64| {
+        let (low, high) = allowed(conv, format, done, at);
+        ((weight / f64::from(scales[at / block])).round_ties_even() as i32).clamp(low, high) as i8
+    };
+    match order {
+        None => (0..weights.len()).for_each(|at| done[at] = Some(nearest(&done, at, f64::from(weights[at])))),
+        Some(order) => {
+            let mut left: Vec<f64> = order.places.iter().map(|&at| f64::from(weights[at])).collect();
+            for step in 0..left.len() {
+                let at = order.places[step];
+                let q = nearest(&done, at, left[step]);
+                done[at] = Some(q);
+                let factors = &order.factors[step];
+                let error = (left[step] - f64::from(q) * f64::from(scales[at / block])) / factors[0];
+                left[step..].iter_mut().zip(factors).for_each(|(weight, factor)| *weight -= error * factor);
+            }
+        }
+    }
+    done.into_iter().map(|q| q.expect("every weight was rounded")).collect()
+}
+
+/// In which order the weights of a row are rounded, and how an error is handed on.
+struct Order {
+    /// The most important inputs first.
+    places: Vec<usize>,
+    /// Rows of the upper Cholesky factor of the inverse covariance, from the diagonal on.
+    factors: Vec<Vec<f64>>,
+}
+
+impl Order {
+    fn new(covariance: &Mat<f64>) -> Result<Self> {
+        let size = covariance.nrows();
+        let mut places: Vec<usize> = (0..size).collect();
+        places.sort_by(|&a, &b| covariance[(b, b)].total_cmp(&covariance[(a, a)]).then(a.cmp(&b)));
+        let mean = (0..size).map(|at| covariance[(at, at)]).sum::<f64>() / size as f64;
+        // Inputs that never vary, as those of a dead channel, would make the matrix singular.
+        let damping = (DAMPING * mean).max(1e-12);
+        let damped =
+            Mat::from_fn(size, size, |i, j| covariance[(places[i], places[j])] + if i == j { damping } else { 0.0 });
+        ensure!((0..size).all(|at| damped[(at, at)].is_finite()), "the inputs have values that are not finite");
+        let inverse = Llt::new(damped.as_ref(), Side::Lower).map_err(|error| anyhow::anyhow!("{error:?}"))?.inverse();
+        let lower = Llt::new(inverse.as_ref(), Side::Lower).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let lower = lower.L();
+        let factors = (0..size).map(|i| (i..size).map(|j| lower[(j, i)]).collect()).collect();
+        Ok(Self { places, factors })
+    }
+}
+
+/// Added to the diagonal of a covariance, as a share of its mean.
+const DAMPING: f64 = 0.01;

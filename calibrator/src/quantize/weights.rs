@@ -1,0 +1,149 @@
+//! Integers that stand for the weights of a convolution.
+
+use super::rounding::Covariance;
+use crate::network::Conv;
+
+/// Weights that share one scale in a 4-bit convolution, along the flattened inputs of one output.
+pub const BLOCK: usize = 128;
+
+/// Quantized weights: `value · scale`, the scale by row and block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// 4 or 8.
+    pub bits: u8,
+    /// Weights of one output.
+    pub row: usize,
+    /// Weights that share a scale; `row` where each output has one.
+    pub block: usize,
+    /// The integers, row after row.
+    pub values: Vec<i8>,
+    /// The scales, row after row, block after block.
+    pub scales: Vec<f32>,
+}
+
+impl Weights {
+    /// Blocks of one row.
+    pub fn blocks(&self) -> usize {
+        self.row.div_ceil(self.block)
+    }
+
+    /// The weights that the integers stand for.
+    pub fn floats(&self) -> Vec<f32> {
+        let rows = self.values.chunks_exact(self.row).zip(self.scales.chunks_exact(self.blocks()));
+        let row = |(values, scales): (&[i8], &[f32])| {
+            values.iter().enumerate().map(|(at, &q)| f32::from(q) * scales[at / self.block]).collect::<Vec<_>>()
+        };
+        rows.flat_map(row).collect()
+    }
+
+    /// Bytes of integers and scales in a file.
+    pub fn bytes(&self) -> usize {
+        let scale = if self.bits == 4 { 2 } else { 4 };
+        (self.values.len() * usize::from(self.bits)).div_ceil(8) + self.scales.len() * scale
+    }
+}
+
+/// How a convolution's weights become integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightFormat {
+    /// 4 or 8.
+    pub bits: u8,
+    /// Whether any two weights that a processor multiplies in one instruction stay within what 16 bits hold.
+    pub pairs: bool,
+}
+
+impl WeightFormat {
+    /// The greatest integer; the least is its negative.
+    pub fn limit(self) -> i32 {
+        (1 << (self.bits - 1)) - 1
+    }
+
+    /// Weights that share a scale.
+    pub fn block(self, conv: &Conv) -> usize {
+        if self.bits == 4 { BLOCK.min(conv.row()) } else { conv.row() }
+    }
+
+    /// The scales of a row: where `search` is set those with the least error of the result, otherwise the greatest weight.
+    pub(super) fn scales(self, conv: &Conv, row: &[f32], covariance: &Covariance, search: bool) -> Vec<f32> {
+        let block = self.block(conv);
+        let mut start = 0;
+        let scale = |weights: &[f32]| {
+            let importance = &covariance.diagonal()[start..start + weights.len()];
+            start += weights.len();
+            let limit = self.limit() as f32;
+            let amax = weights.iter().fold(0f32, |amax, w| amax.max(w.abs()));
+            let amax = if self.pairs { amax.max(pair_max(conv, weights) * limit / PAIR as f32) } else { amax };
+            let full = (amax / limit).max(1e-12);
+            // A finer grid would let pairs saturate.
+            if !search || self.pairs {
+                return self.storable(full);
+            }
+            let error = |scale: f32| -> f64 {
+                let one = |(w, h): (&f32, &f64)| {
+                    let q = (w / scale).round_ties_even().clamp(-limit, limit);
+                    f64::from(w - q * scale).powi(2) * h
+                };
+                weights.iter().zip(importance).map(one).sum()
+            };
+            let steps = if self.bits == 4 { 12 } else { 4 };
+            let candidates = (0..=steps).map(|step| self.storable(full * (1.0 - 0.04 * step as f32)));
+            candidates.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(full)
+        };
+        row.chunks(block).map(scale).collect()
+    }
+
+    /// A scale of 4-bit weights is a 16-bit float with seven bits after the point, so that its product with an integer
+    /// from −7 to 7 is a 16-bit float exactly. Smaller than those reach, the weights of a block are as good as 0.
+    fn storable(self, scale: f32) -> f32 {
+        if self.bits != 4 {
+            return scale;
+        }
+        let short = f32::from_bits((scale.to_bits() + 0x8000) & 0xffff_0000);
+        short.clamp(SMALLEST, 8192.0)
+    }
+}
+
+/// The least scale of 4-bit weights: the least normal 16-bit float, 2⁻¹⁴.
+const SMALLEST: f32 = 6.103_515_6e-5;
+
+/// The greatest sum of two weights of one sign that `VPMADDUBSW` multiplies by bytes up to 255 without saturating:
+/// 255 · 128 < 2¹⁵.
+pub const PAIR: i32 = 128;
+
+/// The greatest sum of magnitudes of two weights of one sign that are multiplied together.
+fn pair_max(conv: &Conv, row: &[f32]) -> f32 {
+    if conv.is_depthwise() {
+        return 0.0;
+    }
+    let pair = |a: f32, b: f32| if a * b > 0.0 { (a + b).abs() } else { 0.0 };
+    if conv.kernel == 1 {
+        return row.chunks_exact(2).fold(0.0, |most, two| most.max(pair(two[0], two[1])));
+    }
+    // In what order a larger kernel is laid out is the runtime's business: any two may meet.
+    let mut sorted = row.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    match sorted[..] {
+        [a, b, .., c, d] => pair(a, b).max(pair(c, d)),
+        _ => 0.0,
+    }
+}
+
+/// The integers that weight `at` may become, when `done` holds those of the same row that are decided.
+pub(super) fn allowed(conv: &Conv, format: WeightFormat, done: &[Option<i8>], at: usize) -> (i32, i32) {
+    let limit = format.limit();
+    if !format.pairs || conv.is_depthwise() {
+        return (-limit, limit);
+    }
+    let (mut low, mut high) = (-limit, limit);
+    let mut meet = |other: Option<i8>| {
+        let other = i32::from(other.unwrap_or(0));
+        high = high.min(PAIR - other.max(0));
+        low = low.max(-PAIR - other.min(0));
+    };
+    if conv.kernel == 1 {
+        meet(done.get(at ^ 1).copied().flatten());
+    } else {
+        done.iter().enumerate().filter(|(other, _)| *other != at).for_each(|(_, other)| meet(*other));
+    }
+    (low, high)
+}

@@ -1,0 +1,232 @@
+//! From a quantized network to an ONNX file, one form for each runtime.
+
+use anemia_onnx::proto::tensor_proto::DataType;
+use anemia_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use anemia_onnx::{float_tensor, float_value, integer, integer_tensor, integers, model, node, raw_tensor, word};
+use half::f16;
+
+use crate::network::{Activation, Conv, Network, Op};
+use crate::quantize::{Format, Grid, Quantized, Weights};
+
+/// 16-bit weights that become 32-bit floats when the network is loaded; TensorRT computes in 16 bits.
+pub fn fp16(network: &Network) -> ModelProto {
+    Writer::new(network, None, Form::Half).write()
+}
+
+/// Integers from end to end as ONNX Runtime fuses them: bytes with a zero point, weights as integers in the file.
+pub fn int8_onnxruntime(quantized: &Quantized) -> ModelProto {
+    Writer::new(&quantized.network, Some(quantized), Form::Integers).write()
+}
+
+/// As TensorRT 8 wants it: integers around zero, weights as 32-bit floats that are quantized in the graph.
+pub fn int8_tensorrt(quantized: &Quantized) -> ModelProto {
+    Writer::new(&quantized.network, Some(quantized), Form::Rounded).write()
+}
+
+/// Packed 4-bit weights in blocks, values in floats; the operator set 21, which has 4-bit integers.
+pub fn int4(quantized: &Quantized) -> ModelProto {
+    let mut model = Writer::new(&quantized.network, Some(quantized), Form::Integers).write();
+    model.ir_version = Some(10);
+    model.opset_import[0].version = Some(21);
+    model
+}
+
+/// What stands for the weights in the file.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// 16-bit floats. Biases stay 32-bit: they are few, and their error would be the same in every pixel.
+    Half,
+    /// Integers.
+    Integers,
+    /// 32-bit floats that the graph rounds.
+    Rounded,
+}
+
+struct Writer<'a> {
+    network: &'a Network,
+    quantized: Option<&'a Quantized>,
+    form: Form,
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(network: &'a Network, quantized: Option<&'a Quantized>, form: Form) -> Self {
+        Self { network, quantized, form, nodes: Vec::new(), constants: Vec::new() }
+    }
+
+    fn write(mut self) -> ModelProto {
+        let network = self.network;
+        self.constants.push(float_tensor("zero", &[], &[0.0]));
+        self.constants.push(float_tensor("six", &[], &[6.0]));
+        // The name under which each value is read: behind its rounding, where it is rounded.
+        let mut names = vec![self.round(0, &network.input)];
+        for (at, step) in network.steps.iter().enumerate() {
+            let inputs: Vec<&str> = step.inputs.iter().map(|&value| names[value].as_str()).collect();
+            let plain = match step.activation {
+                Activation::None => step.name.clone(),
+                _ => format!("{}.linear", step.name),
+            };
+            match &step.op {
+                Op::Conv(conv) => self.conv(at, conv, inputs[0], step.inputs[0], &plain),
+                Op::Add => self.push("Add", &inputs, &plain, vec![]),
+                Op::Sigmoid => self.push("Sigmoid", &inputs, &plain, vec![]),
+                Op::Mean => self.push("GlobalAveragePool", &inputs, &plain, vec![]),
+                Op::Double => {
+                    let scales = format!("{plain}.scales");
+                    self.constants.push(float_tensor(&scales, &[4], &[1.0, 1.0, 2.0, 2.0]));
+                    let attributes = vec![
+                        word("mode", "nearest"),
+                        word("coordinate_transformation_mode", "asymmetric"),
+                        word("nearest_mode", "floor"),
+                    ];
+                    self.push("Resize", &[inputs[0], "", &scales], &plain, attributes);
+                }
+            }
+            match step.activation {
+                Activation::None => {}
+                Activation::Relu => self.push("Relu", &[&plain], &step.name, vec![]),
+                Activation::Relu6 => self.push("Clip", &[&plain, "zero", "six"], &step.name, vec![]),
+            }
+            names.push(self.round(at + 1, &step.name));
+        }
+        let last = names.pop().unwrap_or_default();
+        if network.output_shape.len() == 2 {
+            self.push("Flatten", &[&last], &network.output, vec![]);
+        } else {
+            self.push("Identity", &[&last], &network.output, vec![]);
+        }
+        let [channels, height, width] = network.shape.map(|size| size as i64);
+        model(GraphProto {
+            name: Some("anemiad".into()),
+            node: self.nodes,
+            initializer: self.constants,
+            input: vec![float_value(&network.input, &[1, channels, height, width])],
+            output: vec![float_value(&network.output, &network.output_shape)],
+            ..Default::default()
+        })
+    }
+
+    fn conv(&mut self, at: usize, conv: &Conv, input: &str, input_value: usize, output: &str) {
+        let name = &self.network.steps[at].name;
+        let (weights, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let per_group = conv.inputs / conv.groups;
+        let shape = [conv.outputs, per_group, conv.kernel, conv.kernel].map(|size| size as i64);
+        let quantized = self.quantized.and_then(|quantized| quantized.weights[at].as_ref());
+        let (weights, bias) = match (quantized, self.form) {
+            (Some(quantized), Form::Integers) => {
+                let weights = self.integers(quantized, &weights, &shape);
+                let bias = self.bias(conv, quantized, input_value, &bias);
+                (weights, bias)
+            }
+            (Some(quantized), _) => {
+                self.constants.push(float_tensor(&weights, &shape, &quantized.floats()));
+                self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
+                (self.through_scales(quantized, &weights), bias)
+            }
+            (None, _) => {
+                self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
+                (self.half(&weights, &shape, &conv.weights), bias)
+            }
+        };
+        let attributes = vec![
+            integers("kernel_shape", &[conv.kernel as i64; 2]),
+            integers("strides", &[conv.stride as i64; 2]),
+            integers("pads", &[conv.pad as i64; 4]),
+            integer("group", conv.groups as i64),
+        ];
+        self.push("Conv", &[input, &weights, &bias], output, attributes);
+    }
+
+    fn half(&mut self, name: &str, shape: &[i64], values: &[f32]) -> String {
+        let bytes = values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
+        let (stored, float) = (format!("{name}.half"), name.to_owned());
+        self.constants.push(raw_tensor(&stored, DataType::Float16, shape, bytes));
+        self.push("Cast", &[&stored], &float, vec![integer("to", DataType::Float as i64)]);
+        float
+    }
+
+    /// Integers in the file; gives the name of the weights that they stand for.
+    fn integers(&mut self, quantized: &Weights, name: &str, shape: &[i64]) -> String {
+        let (stored, scale) = (format!("{name}.integers"), format!("{name}.scale"));
+        if quantized.bits == 8 {
+            let bytes = quantized.values.iter().map(|value| value.cast_unsigned()).collect();
+            self.constants.push(raw_tensor(&stored, DataType::Int8, shape, bytes));
+            self.constants.push(float_tensor(&scale, &[shape[0]], &quantized.scales));
+            self.push("DequantizeLinear", &[&stored, &scale], name, vec![integer("axis", 0)]);
+            return name.to_owned();
+        }
+        // Two in a byte, the first in the lower half.
+        let pack = |pair: &[i8]| (pair[0] & 15) as u8 | (pair.get(1).map_or(0, |&second| (second & 15) as u8) << 4);
+        let bytes = quantized.values.chunks(2).map(pack).collect();
+        let (flat, half) = (format!("{name}.flat"), format!("{name}.blocks"));
+        let matrix = [shape[0], quantized.row as i64];
+        let scales = quantized.scales.iter().flat_map(|scale| f16::from_f32(*scale).to_le_bytes()).collect();
+        self.constants.push(raw_tensor(&stored, DataType::Int4, &matrix, bytes));
+        let blocks = [shape[0], quantized.blocks() as i64];
+        self.constants.push(raw_tensor(&half, DataType::Float16, &blocks, scales));
+        self.push("Cast", &[&half], &scale, vec![integer("to", DataType::Float as i64)]);
+        let attributes = vec![integer("axis", 1), integer("block_size", quantized.block as i64)];
+        self.push("DequantizeLinear", &[&stored, &scale], &flat, attributes);
+        let target = format!("{name}.shape");
+        self.constants.push(integer_tensor(&target, &[4], shape));
+        self.push("Reshape", &[&flat, &target], name, vec![]);
+        name.to_owned()
+    }
+
+    /// Weights as floats that go through their scales in the graph.
+    fn through_scales(&mut self, quantized: &Weights, name: &str) -> String {
+        let (scale, zero) = (format!("{name}.scale"), format!("{name}.zero"));
+        let count = quantized.scales.len();
+        self.constants.push(float_tensor(&scale, &[count as i64], &quantized.scales));
+        self.constants.push(raw_tensor(&zero, DataType::Int8, &[count as i64], vec![0; count]));
+        let (quantized, float) = (format!("{name}.quantized"), format!("{name}.float"));
+        self.push("QuantizeLinear", &[name, &scale, &zero], &quantized, vec![integer("axis", 0)]);
+        self.push("DequantizeLinear", &[&quantized, &scale, &zero], &float, vec![integer("axis", 0)]);
+        float
+    }
+
+    /// The bias: as 32-bit integers where the convolution computes in integers, else as floats.
+    fn bias(&mut self, conv: &Conv, weights: &Weights, input: usize, name: &str) -> String {
+        let shape = [conv.outputs as i64];
+        let Some(scales) = self.quantized.and_then(|quantized| quantized.bias_scales(weights, input)) else {
+            self.constants.push(float_tensor(name, &shape, &conv.bias));
+            return name.to_owned();
+        };
+        let (stored, scale) = (format!("{name}.integers"), format!("{name}.scale"));
+        let integers =
+            conv.bias.iter().zip(&scales).flat_map(|(bias, scale)| bias_integer(*bias, *scale).to_le_bytes());
+        self.constants.push(raw_tensor(&stored, DataType::Int32, &shape, integers.collect()));
+        self.constants.push(float_tensor(&scale, &shape, &scales));
+        self.push("DequantizeLinear", &[&stored, &scale], name, vec![integer("axis", 0)]);
+        name.to_owned()
+    }
+
+    /// The name of a value behind its rounding.
+    fn round(&mut self, value: usize, name: &str) -> String {
+        let Some(Grid { scale, zero, low, .. }) = self.quantized.and_then(|quantized| quantized.grids[value]) else {
+            return name.to_owned();
+        };
+        let (scale_name, zero_name) = (format!("{name}.scale"), format!("{name}.zero"));
+        let format = if low == 0 { Format::Unsigned } else { Format::Signed };
+        let kind = if format == Format::Unsigned { DataType::Uint8 } else { DataType::Int8 };
+        self.constants.push(float_tensor(&scale_name, &[], &[scale]));
+        self.constants.push(raw_tensor(&zero_name, kind, &[], vec![zero as u8]));
+        let (quantized, float) = (format!("{name}.quantized"), format!("{name}.rounded"));
+        self.push("QuantizeLinear", &[name, &scale_name, &zero_name], &quantized, vec![]);
+        self.push("DequantizeLinear", &[&quantized, &scale_name, &zero_name], &float, vec![]);
+        float
+    }
+
+    fn push(&mut self, operator: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) {
+        let mut node = node(operator, inputs, &[output]);
+        node.attribute = attributes;
+        self.nodes.push(node);
+    }
+}
+
+/// The 32-bit integer that stands for a bias.
+pub fn bias_integer(bias: f32, scale: f32) -> i32 {
+    // `as` saturates, which is what a bias beyond all bounds should do.
+    (f64::from(bias) / f64::from(scale)).round_ties_even() as i32
+}

@@ -1,0 +1,170 @@
+//! `anemia-calibrate quantize` on the model that ships, with phantoms as calibration pictures.
+// A test may panic.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../tests/common.rs"]
+#[allow(dead_code)]
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anemia_bundle::{Bundle, Precision};
+use anemia_calibrator::quantize::{self, Values};
+use anemia_calibrator::{Recipe, network, pictures, write};
+use anemia_engine::{EngineOptions, Source, load_network, self_test};
+use anemia_vision::Frame;
+use anemia_vision::phantom::Phantom;
+use image::{Rgba, RgbaImage};
+
+fn calibrate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anemia-calibrate"));
+    command.args(arguments);
+    common::with_library(&mut command);
+    command
+}
+
+fn shipped() -> PathBuf {
+    common::project().join("models/pallor")
+}
+
+/// Cut-outs of phantoms from red to pale.
+fn phantoms(folder: &Path, count: u64) {
+    for seed in 0..count {
+        let mut frame = Frame::default();
+        let pallor = seed as f32 / count as f32;
+        let roi = Phantom { pallor, blur: 0, ..Phantom::from_seed(seed) }.render(480, 270, &mut frame);
+        let picture = RgbaImage::from_fn(roi.width() as u32, roi.height() as u32, |x, y| {
+            let (x, y) = (roi.x() + x as usize, roi.y() + y as usize);
+            let [r, g, b] = frame.pixel(x, y);
+            if roi.contains(x, y) { Rgba([r, g, b, 255]) } else { Rgba([0; 4]) }
+        });
+        picture.save(folder.join(format!("{seed:03}.png"))).unwrap();
+    }
+}
+
+#[test]
+fn the_bundle_gets_small_files_that_run_and_answer_like_fp32() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    std::fs::create_dir(&data).unwrap();
+    phantoms(&data, 24);
+    let [bundle, data, target] = [shipped(), data, out.clone()].map(|path| path.to_string_lossy().into_owned());
+    let mut run = calibrate(&["quantize", "--bundle", &bundle, "--data", &data, "--out", &target, "--pictures", "24"]);
+    let (said, errors, code) = common::texts(&run.output().unwrap());
+    assert_eq!(code, Some(0), "{said}{errors}");
+
+    let made = Bundle::open(&out).unwrap();
+    let size = |precision| made.read_model(made.model(precision).unwrap()).unwrap().len() as f64;
+    for (precision, most) in [(Precision::Fp16, 0.51), (Precision::Int8, 0.28), (Precision::Int4, 0.17)] {
+        let share = size(precision) / size(Precision::Fp32);
+        assert!(share <= most, "{precision}: {share} of fp32");
+        let mut engine = anemia_engine::load(&made, precision, &EngineOptions::default()).unwrap();
+        self_test(&made, engine.as_mut()).unwrap();
+        let answers = &made.model(precision).unwrap().answers;
+        for (answer, test) in answers.iter().zip(&made.manifest().selftest) {
+            assert!((answer - test.expected).abs() < 1.5, "{precision}: {answer}, at fp32 {}", test.expected);
+        }
+    }
+    let cache = std::fs::read_to_string(out.join("calibration.cache")).unwrap();
+    assert!(cache.starts_with("TRT-8502-EntropyCalibration2\nimage: 3c"), "{cache}");
+
+    // The same pictures give the same files.
+    let again = folder.path().join("again");
+    let target = again.to_string_lossy().into_owned();
+    let arguments = [
+        "quantize",
+        "--bundle",
+        &bundle,
+        "--data",
+        &data,
+        "--out",
+        &target,
+        "--pictures",
+        "24",
+        "--precisions",
+        "int8",
+    ];
+    assert_eq!(common::texts(&calibrate(&arguments).output().unwrap()).2, Some(0));
+    assert_eq!(std::fs::read(out.join("int8.onnx")).unwrap(), std::fs::read(again.join("int8.onnx")).unwrap());
+
+    // A network that is quantized already is not quantized once more.
+    let inner = anemia_onnx::read(&out.join("int8.onnx")).unwrap();
+    let error = format!("{:#}", network::read(&inner).unwrap_err());
+    assert!(error.contains("quantized already"), "{error}");
+}
+
+#[test]
+fn onnx_runtime_computes_what_the_calibrator_promised() {
+    let folder = tempfile::tempdir().unwrap();
+    phantoms(folder.path(), 16);
+    let bundle = Bundle::open(&shipped()).unwrap();
+    let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
+    let network = network::read(&anemia_onnx::decode(bytes.clone()).unwrap()).unwrap();
+    let found = pictures::find(folder.path()).unwrap();
+    let maps = pictures::cut_out_all(&found, &bundle.manifest().input.spec()).unwrap();
+    let recipe = Recipe::find("best").unwrap();
+    let int8 = quantize::int8(&network, &maps, Values::All, &recipe).unwrap();
+    let board = quantize::int8(&network, &maps, Values::Inputs, &recipe).unwrap();
+    let int4 = quantize::int4(&network, &maps, bytes.len(), &recipe).unwrap();
+    // A value between two integers may fall to either side, and that spreads; floats only differ in their last digits.
+    let written = [
+        (Precision::Int8, write::int8_onnxruntime(&int8), &int8, 0.12),
+        (Precision::Int8, write::int8_tensorrt(&board), &board, 0.12),
+        (Precision::Int4, write::int4(&int4), &int4, 0.002),
+    ];
+    for (precision, model, quantized, tolerance) in written {
+        let network = anemia_onnx::encode(&model);
+        let path = Path::new("test.onnx");
+        let source = Source { path, network: &network, manifest: bundle.manifest(), precision };
+        let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
+        let dequantized = quantized.dequantized();
+        for map in &maps {
+            engine.input().copy_from_slice(&map.values);
+            let (found, promised) = (engine.run().unwrap()[0], quantized.simulate(&dequantized, map).values[0]);
+            assert!((found - promised).abs() < tolerance, "{precision}: {found}, promised {promised}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_quantized_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    phantoms(&data, 3);
+    let [bundle, data_text, out] =
+        [shipped(), data.clone(), folder.path().join("out")].map(|path| path.to_string_lossy().into_owned());
+    let refused = |arguments: &[&str], expected: &str| {
+        let mut all = vec!["quantize", "--bundle", &bundle, "--data", &data_text, "--out", &out];
+        all.extend(arguments);
+        let (_, errors, code) = common::texts(&calibrate(&all).output().unwrap());
+        assert_eq!(code, Some(1), "{errors}");
+        assert!(errors.contains(expected) && errors.trim().lines().count() == 1, "{errors}");
+        assert!(!Path::new(&out).exists());
+    };
+    refused(&["--pictures", "4"], "4 calibration pictures are asked for and there are 3");
+    refused(&["--precisions", "fp32"], "is what the others are made from");
+    refused(&["--recipe", "none"], "expected `paper`, `best` or a YAML file");
+    RgbaImage::from_pixel(60, 40, Rgba([0, 0, 0, 255])).save(data.join("black.png")).unwrap();
+    refused(&["--pictures", "4"], "black.png: has the same colour everywhere");
+    std::fs::write(data.join("black.png"), b"not a picture").unwrap();
+    refused(&["--pictures", "4"], "black.png");
+}
+
+#[test]
+fn networks_with_faults_are_refused_by_the_name_of_the_node() {
+    let bundle = Bundle::open(&shipped()).unwrap();
+    let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
+    let refused = |change: &dyn Fn(&mut anemia_onnx::proto::GraphProto), expected: &str| {
+        let mut model = anemia_onnx::decode(bytes.clone()).unwrap();
+        change(model.graph.as_mut().unwrap());
+        let error = format!("{:#}", network::read(&model).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(&|graph| graph.node[0].op_type = Some("Einsum".into()), "(Einsum): this operator is not understood");
+    refused(&|graph| graph.initializer[2].raw_data = Some(vec![0, 0, 192, 127].repeat(864).into()), "holds NaN");
+    refused(&|graph| graph.initializer[2].data_location = Some(1), "in another file");
+    refused(&|graph| graph.node[3].input[0] = "nowhere".into(), "is not computed before it");
+    refused(&|graph| graph.input.clear(), "0 inputs");
+}
