@@ -15,9 +15,9 @@ pub struct Recipe {
     pub range: RangeMethod,
     /// Which integer each weight becomes.
     pub rounding: Rounding,
-    /// Raise weak channels before depthwise convolutions, so that they use more of the grid.
+    /// Move factors between layers so that less is lost in the grids between them; at int8.
     pub equalise: bool,
-    /// Move factors from pointwise weights into the depthwise ones before them, as AWQ does; at int4 only.
+    /// Move factors between layers so that less is lost in the weights, as AWQ does; at int4.
     pub scale_weights: bool,
     /// Let the weights of a layer make good what the layers before it lost.
     pub compensate: bool,

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anemia_bundle::Precision;
-use anemia_bundle::{FORMAT_VERSION, Input, Manifest, Output, OutputKind, Task, Training};
+use anemia_bundle::{FORMAT_VERSION, Input, Manifest, Output, OutputKind, Precision, Task, Training};
 use anemia_engine::{Engine, EngineOptions, Source};
 use anemia_evaluation::{Interval, Judged, Summary};
 use anyhow::{Result, ensure};
@@ -126,7 +125,7 @@ impl Report {
             let test: Vec<PathBuf> = fold.test.iter().map(|one| self.data.join(&one.path)).collect();
             let test = pictures::cut_out_all(&test, &fold.input)?;
             let mut reference: Vec<f32> = Vec::new();
-            for ((kind, name, precision), gathered) in KINDS.iter().zip(&mut gathered) {
+            for ((kind, _, precision), gathered) in KINDS.iter().zip(&mut gathered) {
                 let start = Instant::now();
                 let network = network_of(*kind, fold, &calibration, recipe)?;
                 gathered.seconds += start.elapsed().as_secs_f64() / run.folds.len() as f64;
@@ -150,7 +149,6 @@ impl Report {
                         gathered.flips.push(one.path.clone());
                     }
                 }
-                let _ = name;
             }
         }
         let folds = run.folds.len() as f64;

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/common.rs"]
-#[allow(dead_code)]
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -107,23 +106,29 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
     let int8 = quantize::int8(&network, &maps, Values::All, &recipe).unwrap();
     let board = quantize::int8(&network, &maps, Values::Inputs, &recipe).unwrap();
     let int4 = quantize::int4(&network, &maps, bytes.len(), &recipe).unwrap();
-    // A value between two integers may fall to either side, and that spreads; floats only differ in their last digits.
+    // Floats differ in their last digits. Of integers, a value in the middle between two may fall to either side; where none
+    // does, the answers are the same, and where one does, that spreads through the layers after it.
     let written = [
-        (Precision::Int8, write::int8_onnxruntime(&int8), &int8, 0.12),
-        (Precision::Int8, write::int8_tensorrt(&board), &board, 0.12),
-        (Precision::Int4, write::int4(&int4), &int4, 0.002),
+        (Precision::Int8, write::int8_onnxruntime(&int8), &int8, [0.1, 0.5]),
+        (Precision::Int8, write::int8_tensorrt(&board), &board, [0.1, 0.5]),
+        (Precision::Int4, write::int4(&int4), &int4, [0.002, 0.002]),
     ];
-    for (precision, model, quantized, tolerance) in written {
+    for (precision, model, quantized, [middle, most]) in written {
         let network = anemia_onnx::encode(&model);
         let path = Path::new("test.onnx");
         let source = Source { path, network: &network, manifest: bundle.manifest(), precision };
         let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
         let dequantized = quantized.dequantized();
-        for map in &maps {
+        let difference = |map: &network::Map| {
             engine.input().copy_from_slice(&map.values);
-            let (found, promised) = (engine.run().unwrap()[0], quantized.simulate(&dequantized, map).values[0]);
-            assert!((found - promised).abs() < tolerance, "{precision}: {found}, promised {promised}");
-        }
+            (engine.run().unwrap()[0] - quantized.simulate(&dequantized, map).values[0]).abs()
+        };
+        let mut differences: Vec<f32> = maps.iter().map(difference).collect();
+        differences.sort_by(f32::total_cmp);
+        assert!(
+            differences[maps.len() / 2] < middle && differences[maps.len() - 1] < most,
+            "{precision}: {differences:?}"
+        );
     }
 }
 
@@ -163,7 +168,7 @@ fn networks_with_faults_are_refused_by_the_name_of_the_node() {
         assert!(error.contains(expected), "{error}");
     };
     refused(&|graph| graph.node[0].op_type = Some("Einsum".into()), "(Einsum): this operator is not understood");
-    refused(&|graph| graph.initializer[2].raw_data = Some(vec![0, 0, 192, 127].repeat(864).into()), "holds NaN");
+    refused(&|graph| graph.initializer[2].raw_data = Some([0, 0, 192, 127].repeat(864).into()), "holds NaN");
     refused(&|graph| graph.initializer[2].data_location = Some(1), "in another file");
     refused(&|graph| graph.node[3].input[0] = "nowhere".into(), "is not computed before it");
     refused(&|graph| graph.input.clear(), "0 inputs");

@@ -210,3 +210,66 @@ fn signal(network: &Network, observed: &Observed, reader: usize) -> f64 {
     let rows = conv.weights.chunks_exact(conv.row()).enumerate();
     rows.map(|(output, weights)| covariance.energy(output, weights)).sum::<f64>().max(1e-30)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Conv, Map, Step, run};
+    use crate::quantize::observe::observe;
+
+    /// Expand, depthwise, project, and the sum with the input of a block before it.
+    fn network() -> Network {
+        let mut seed = 1u32;
+        let mut conv = |inputs: usize, outputs: usize, kernel: usize, groups: usize| {
+            let mut next = || {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) as f32 / (1 << 24) as f32 - 0.5
+            };
+            let weights = (0..outputs * inputs / groups * kernel * kernel).map(|_| next()).collect();
+            let bias = (0..outputs).map(|_| next() * 0.2).collect();
+            Op::Conv(Conv { inputs, outputs, kernel, stride: 1, pad: kernel / 2, groups, weights, bias })
+        };
+        let ops = [conv(3, 4, 1, 1), conv(4, 8, 1, 1), conv(8, 8, 3, 8), conv(8, 4, 1, 1), Op::Add, conv(4, 1, 1, 1)];
+        let inputs = [vec![0], vec![1], vec![2], vec![3], vec![1, 4], vec![5]];
+        let relu6 = [false, true, true, false, false, false];
+        let steps = ops.into_iter().zip(inputs).zip(relu6).enumerate().map(|(at, ((op, inputs), cut))| Step {
+            name: format!("step{at}"),
+            op,
+            inputs,
+            activation: if cut { Activation::Relu6 } else { Activation::None },
+        });
+        let steps = steps.collect();
+        Network { input: "image".into(), shape: [3, 8, 8], output: "out".into(), output_shape: vec![1, 1, 8, 8], steps }
+    }
+
+    fn result(network: &Network, picture: &Map) -> Map {
+        let mut values = vec![picture.clone()];
+        for step in &network.steps {
+            let inputs: Vec<&Map> = step.inputs.iter().map(|&value| &values[value]).collect();
+            let result = run(step, &inputs);
+            values.push(result);
+        }
+        values.pop().unwrap()
+    }
+
+    #[test]
+    fn factors_change_the_weights_and_not_the_results() {
+        let plain = network();
+        let picture = |k: usize| {
+            let values = (0..3 * 64).map(|at| ((at * 37 + k * 101) % 97) as f32 / 48.0 - 1.0).collect();
+            Map { shape: [3, 8, 8], values }
+        };
+        let pictures: Vec<Map> = (0..6).map(picture).collect();
+        for rounds_values in [false, true] {
+            let mut network = plain.clone();
+            let mut observed = observe(&network, &pictures).unwrap();
+            equalise(&mut network, &mut observed, 4, rounds_values);
+            assert_ne!(network, plain);
+            for picture in &pictures {
+                let (was, is) = (result(&plain, picture), result(&network, picture));
+                let apart = was.values.iter().zip(&is.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-4, "{apart}");
+            }
+        }
+    }
+}

@@ -173,3 +173,62 @@ impl Order {
 
 /// Added to the diagonal of a covariance, as a share of its mean.
 const DAMPING: f64 = 0.01;
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64;
+
+    use super::*;
+    use crate::quantize::PAIR;
+
+    fn conv(outputs: usize, inputs: usize) -> Conv {
+        let mut random = Pcg64::seed_from_u64(3);
+        let weights = (0..outputs * inputs).map(|_| random.random_range(-1.0f32..1.0)).collect();
+        Conv { inputs, outputs, kernel: 1, stride: 1, pad: 0, groups: 1, weights, bias: vec![0.0; outputs] }
+    }
+
+    /// Inputs that are nearly one and the same, as those of neighbouring channels often are.
+    fn alike(inputs: usize) -> Covariance {
+        Covariance::new(vec![Mat::from_fn(inputs, inputs, |i, j| if i == j { 1.05 } else { 1.0 })])
+    }
+
+    fn error(conv: &Conv, weights: &Weights, covariance: &Covariance) -> f64 {
+        let lost: Vec<f32> = weights.floats().iter().zip(&conv.weights).map(|(a, b)| a - b).collect();
+        lost.chunks(conv.row()).enumerate().map(|(output, row)| covariance.energy(output, row)).sum()
+    }
+
+    #[test]
+    fn handing_errors_on_loses_less_where_inputs_are_alike() {
+        let (conv, covariance) = (conv(8, 64), alike(64));
+        let format = WeightFormat { bits: 4, pairs: false };
+        let lost = |rounding| error(&conv, &round(&conv, format, rounding, &covariance).unwrap(), &covariance);
+        let (nearest, second) = (lost(Rounding::Nearest), lost(Rounding::SecondOrder));
+        assert!(second < 0.3 * nearest, "{second} and {nearest}");
+    }
+
+    #[test]
+    fn no_two_weights_that_are_multiplied_together_can_saturate() {
+        let (conv, covariance) = (conv(8, 64), alike(64));
+        let format = WeightFormat { bits: 8, pairs: true };
+        for rounding in [Rounding::Nearest, Rounding::Scaled, Rounding::SecondOrder] {
+            let weights = round(&conv, format, rounding, &covariance).unwrap();
+            for pair in weights.values.chunks(2) {
+                let (a, b) = (i32::from(pair[0]), i32::from(pair[1]));
+                assert!(a.max(0) + b.max(0) <= PAIR && a.min(0) + b.min(0) >= -PAIR, "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_dead_channel_and_weights_of_zero_are_rounded_too() {
+        let mut conv = conv(2, 4);
+        conv.weights[..4].fill(0.0);
+        let covariance = Covariance::new(vec![Mat::zeros(4, 4)]);
+        for rounding in [Rounding::Nearest, Rounding::Scaled, Rounding::SecondOrder] {
+            let weights = round(&conv, WeightFormat { bits: 8, pairs: true }, rounding, &covariance).unwrap();
+            assert_eq!(weights.values[..4], [0; 4]);
+            assert!(weights.floats().iter().all(|weight| weight.is_finite()));
+        }
+    }
+}
