@@ -10,7 +10,7 @@ use anemia_vision::Frame;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::quantize::{self, Quantized, Values};
+use crate::quantize::{self, Format, Quantized};
 use crate::{Recipe, exports, network, output::say, pictures, write};
 
 /// Makes the other precisions of a bundle from its fp32 network.
@@ -79,10 +79,10 @@ impl Quantize {
             let encoded = match precision {
                 Precision::Fp16 => add(&name, &write::fp16(&network), seconds(start)),
                 Precision::Int8 => {
-                    let own = quantize::int8(&network, &maps, Values::All, &recipe)?;
+                    let own = quantize::int8(&network, &maps, Format::Unsigned, &recipe)?;
                     let encoded = add(&name, &write::int8_onnxruntime(&own), seconds(start));
                     let start = Instant::now();
-                    let tensorrt = quantize::int8(&network, &maps, Values::Inputs, &recipe)?;
+                    let tensorrt = quantize::int8(&network, &maps, Format::Signed, &recipe)?;
                     let board = add("int8.tensorrt.onnx", &write::int8_tensorrt(&tensorrt), seconds(start));
                     extra.push(("int8.tensorrt.onnx".into(), board));
                     extra.extend(tables(&tensorrt)?);

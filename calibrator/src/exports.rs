@@ -26,8 +26,8 @@ pub fn dynamic_ranges(quantized: &Quantized) -> Result<String> {
 }
 
 fn ranges(quantized: &Quantized) -> impl Iterator<Item = (String, f32)> {
-    quantized.seen.iter().enumerate().map(|(value, seen)| {
-        let amax = quantized.grids[value].map_or(seen.histogram.amax(), |grid| grid.range()[1]);
+    quantized.amax.iter().enumerate().map(|(value, &amax)| {
+        let amax = quantized.grids[value].map_or(amax, |grid| grid.range()[1]);
         (quantized.network.value_name(value).to_owned(), amax)
     })
 }

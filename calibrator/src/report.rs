@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::folds::{Fold, Prediction, Run};
 use crate::network::Map;
-use crate::quantize::{self, Values};
+use crate::quantize::{self, Format};
 use crate::{Recipe, output::say, pictures, write};
 
 /// Quantizes the network of every fold with pictures that it was trained on, and measures it on those that it was not.
@@ -172,8 +172,8 @@ fn network_of(kind: Kind, fold: &Fold, calibration: &[Map], recipe: &Recipe) -> 
     let model = match kind {
         Kind::Fp32 => return Ok(fold.bytes.clone()),
         Kind::Fp16 => write::fp16(network),
-        Kind::Int8 => write::int8_onnxruntime(&quantize::int8(network, calibration, Values::All, recipe)?),
-        Kind::Int8TensorRt => write::int8_tensorrt(&quantize::int8(network, calibration, Values::Inputs, recipe)?),
+        Kind::Int8 => write::int8_onnxruntime(&quantize::int8(network, calibration, Format::Unsigned, recipe)?),
+        Kind::Int8TensorRt => write::int8_tensorrt(&quantize::int8(network, calibration, Format::Signed, recipe)?),
         Kind::Int4 => write::int4(&quantize::int4(network, calibration, fold.bytes.len(), recipe)?),
     };
     Ok(anemia_onnx::encode(&model))

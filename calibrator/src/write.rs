@@ -6,7 +6,7 @@ use anemia_onnx::{float_tensor, float_value, integer, integer_tensor, integers, 
 use half::f16;
 
 use crate::network::{Activation, Conv, Network, Op};
-use crate::quantize::{Format, Grid, Quantized, Weights};
+use crate::quantize::{Grid, Quantized, Weights};
 
 /// 16-bit weights that become 32-bit floats when the network is loaded; TensorRT computes in 16 bits.
 pub fn fp16(network: &Network) -> ModelProto {
@@ -208,8 +208,7 @@ impl<'a> Writer<'a> {
             return name.to_owned();
         };
         let (scale_name, zero_name) = (format!("{name}.scale"), format!("{name}.zero"));
-        let format = if low == 0 { Format::Unsigned } else { Format::Signed };
-        let kind = if format == Format::Unsigned { DataType::Uint8 } else { DataType::Int8 };
+        let kind = if low == 0 { DataType::Uint8 } else { DataType::Int8 };
         self.constants.push(float_tensor(&scale_name, &[], &[scale]));
         self.constants.push(raw_tensor(&zero_name, kind, &[], vec![zero as u8]));
         let (quantized, float) = (format!("{name}.quantized"), format!("{name}.rounded"));
@@ -226,7 +225,7 @@ impl<'a> Writer<'a> {
 }
 
 /// The 32-bit integer that stands for a bias.
-pub fn bias_integer(bias: f32, scale: f32) -> i32 {
+fn bias_integer(bias: f32, scale: f32) -> i32 {
     // `as` saturates, which is what a bias beyond all bounds should do.
     (f64::from(bias) / f64::from(scale)).round_ties_even() as i32
 }

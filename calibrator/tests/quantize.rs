@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anemia_bundle::{Bundle, Precision};
-use anemia_calibrator::quantize::{self, Values};
+use anemia_calibrator::quantize::{self, Format};
 use anemia_calibrator::{Recipe, network, pictures, write};
 use anemia_engine::{EngineOptions, Source, load_network, self_test};
 use anemia_vision::Frame;
@@ -103,8 +103,8 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
     let found = pictures::find(folder.path()).unwrap();
     let maps = pictures::cut_out_all(&found, &bundle.manifest().input.spec()).unwrap();
     let recipe = Recipe::find("best").unwrap();
-    let int8 = quantize::int8(&network, &maps, Values::All, &recipe).unwrap();
-    let board = quantize::int8(&network, &maps, Values::Inputs, &recipe).unwrap();
+    let int8 = quantize::int8(&network, &maps, Format::Unsigned, &recipe).unwrap();
+    let board = quantize::int8(&network, &maps, Format::Signed, &recipe).unwrap();
     let int4 = quantize::int4(&network, &maps, bytes.len(), &recipe).unwrap();
     // Floats differ in their last digits. Of integers, a value in the middle between two may fall to either side, and that
     // spreads through 60 layers as far as rounding itself does; the next test looks at few layers, and closely.
@@ -165,7 +165,7 @@ fn bright_pictures_and_heavy_weights_give_the_promised_number() {
     let bundle = Bundle::open(&shipped()).unwrap();
     for name in ["best", "paper"] {
         let recipe = Recipe { float_share: 0.0, ..Recipe::find(name).unwrap() };
-        let quantized = quantize::int8(&network, &pictures, Values::All, &recipe).unwrap();
+        let quantized = quantize::int8(&network, &pictures, Format::Unsigned, &recipe).unwrap();
         let bytes = anemia_onnx::encode(&write::int8_onnxruntime(&quantized));
         let (path, precision) = (Path::new("test.onnx"), Precision::Int8);
         let source = Source { path, network: &bytes, manifest: bundle.manifest(), precision };

@@ -2,8 +2,9 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
-use super::{Activation, Conv, Map, Op, Step};
+use super::{Activation, Conv, Map, Network, Op, Step};
 
 /// The result of a step for its inputs, activation included.
 pub fn run(step: &Step, inputs: &[&Map]) -> Map {
@@ -28,6 +29,30 @@ pub fn run(step: &Step, inputs: &[&Map]) -> Map {
         result.values.iter_mut().for_each(|x| *x = step.activation.of(*x));
     }
     result
+}
+
+/// The results of a step for many pictures: `values` holds each value of the network for all of them.
+pub fn run_all(step: &Step, values: &[Vec<Map>]) -> Vec<Map> {
+    let inputs = |picture: usize| step.inputs.iter().map(|&value| &values[value][picture]).collect::<Vec<_>>();
+    (0..values[step.inputs[0]].len()).into_par_iter().map(|picture| run(step, &inputs(picture))).collect()
+}
+
+impl Network {
+    /// All values for one picture. `change` may change each before it is read.
+    pub fn values(&self, picture: &Map, change: impl Fn(usize, &mut Map)) -> Vec<Map> {
+        let mut values = Vec::with_capacity(self.steps.len() + 1);
+        let add = |values: &mut Vec<Map>, mut map: Map| {
+            change(values.len(), &mut map);
+            values.push(map);
+        };
+        add(&mut values, picture.clone());
+        for step in &self.steps {
+            let inputs: Vec<&Map> = step.inputs.iter().map(|&value| &values[value]).collect();
+            let result = run(step, &inputs);
+            add(&mut values, result);
+        }
+        values
+    }
 }
 
 fn convolve(conv: &Conv, input: &Map) -> Map {

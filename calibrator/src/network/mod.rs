@@ -6,7 +6,7 @@ mod forward;
 mod map;
 mod read;
 
-pub use forward::run;
+pub use forward::{run, run_all};
 pub use map::Map;
 pub use read::read;
 
@@ -168,12 +168,12 @@ impl Network {
         shapes
     }
 
-    /// The last step that reads each value; the output is read at the end.
-    pub fn last_readers(&self) -> Vec<usize> {
-        let mut last = vec![self.steps.len(); self.steps.len() + 1];
-        for (value, last) in last.iter_mut().enumerate().take(self.steps.len()) {
-            *last = self.readers(value).last().copied().unwrap_or(0);
+    /// Empties the values that no step after `at` reads; never the output.
+    pub fn forget(&self, values: &mut [Vec<Map>], at: usize) {
+        for (value, maps) in values.iter_mut().enumerate().take(self.steps.len()) {
+            if self.readers(value).last().is_none_or(|&last| last <= at) {
+                *maps = Vec::new();
+            }
         }
-        last
     }
 }

@@ -3,11 +3,12 @@
 //! The first convolution, the last one and the depthwise ones hold few weights and do much: they stay. Of the others those
 //! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be.
 
+use anyhow::Result;
+
 use super::observe::Observed;
 use super::rounding::{Rounding, round};
-use super::weights::WeightFormat;
-use crate::network::Network;
-use anyhow::Result;
+use super::weights::{BLOCK, WeightFormat};
+use crate::network::{Conv, Network};
 
 /// Bytes that a file holds beside its weights and biases, for each convolution: names, shapes, nodes.
 const PER_CONV: usize = 620;
@@ -22,18 +23,18 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
     for (index, (at, _, conv)) in network.convs().enumerate() {
         let small = index == 0 || index + 1 == count || conv.is_depthwise();
         bits[at] = if small && bytes > 0 { 8 } else { 4 };
-        size += PER_CONV + conv.bias.len() * 4 + cost(conv.weights.len(), conv.outputs, conv.row(), bits[at]);
+        size += PER_CONV + conv.bias.len() * 4 + cost(conv, bits[at]);
         let Some(covariance) = observed.covariances[at].as_ref().filter(|_| bits[at] == 4 && bytes > 0) else {
             continue;
         };
         let rounded = round(conv, WeightFormat { bits: 4, pairs: false }, Rounding::Scaled, covariance)?.floats();
-        let row = conv.row();
-        let energy = |weights: &[f32]| -> f64 {
-            weights.chunks_exact(row).enumerate().map(|(output, weights)| covariance.energy(output, weights)).sum()
-        };
         let lost: Vec<f32> = rounded.iter().zip(&conv.weights).map(|(a, b)| a - b).collect();
-        let more = cost(conv.weights.len(), conv.outputs, row, 8) - cost(conv.weights.len(), conv.outputs, row, 4);
-        candidates.push((energy(&lost) / energy(&conv.weights).max(1e-30) / more as f64, more, at));
+        let more = cost(conv, 8) - cost(conv, 4);
+        candidates.push((
+            covariance.energy(&lost) / covariance.energy(&conv.weights).max(1e-30) / more as f64,
+            more,
+            at,
+        ));
     }
     candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (_, more, at) in candidates {
@@ -45,6 +46,8 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
     Ok(bits)
 }
 
-fn cost(weights: usize, outputs: usize, row: usize, bits: u8) -> usize {
-    if bits == 4 { weights / 2 + outputs * row.div_ceil(super::weights::BLOCK) * 2 } else { weights + outputs * 4 }
+/// Bytes of integers and scales.
+fn cost(conv: &Conv, bits: u8) -> usize {
+    let weights = conv.weights.len();
+    if bits == 4 { weights / 2 + conv.outputs * conv.row().div_ceil(BLOCK) * 2 } else { weights + conv.outputs * 4 }
 }

@@ -119,7 +119,11 @@ impl Seam {
         let untouched = vec![1.0; peaks.len()];
         let candidates: Vec<Vec<f32>> = ALPHAS.into_iter().map(candidate).chain([untouched]).collect();
         // What each reader makes does not depend on the factors.
-        let signals: Vec<f64> = self.readers.iter().map(|&reader| signal(network, observed, reader)).collect();
+        let signal = |&reader: &usize| match (network.conv(reader), &observed.covariances[reader]) {
+            (Some(conv), Some(covariance)) => covariance.energy(&conv.weights).max(1e-30),
+            _ => 1.0,
+        };
+        let signals: Vec<f64> = self.readers.iter().map(signal).collect();
         let error = |factors: &[f32]| self.error(network, observed, factors, limit, rounds_values, &signals);
         let best = candidates.into_iter().map(|factors| (error(&factors), factors)).min_by(|a, b| a.0.total_cmp(&b.0));
         best.map(|best| best.1).unwrap_or_default()
@@ -202,19 +206,10 @@ impl Seam {
     }
 }
 
-/// Mean square of what a convolution makes.
-fn signal(network: &Network, observed: &Observed, reader: usize) -> f64 {
-    let (Some(conv), Some(covariance)) = (network.conv(reader), observed.covariances[reader].as_ref()) else {
-        return 1.0;
-    };
-    let rows = conv.weights.chunks_exact(conv.row()).enumerate();
-    rows.map(|(output, weights)| covariance.energy(output, weights)).sum::<f64>().max(1e-30)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Conv, Map, Step, run};
+    use crate::network::{Conv, Map, Step};
     use crate::quantize::observe::observe;
 
     /// Expand, depthwise, project, and the sum with the input of a block before it.
@@ -243,13 +238,7 @@ mod tests {
     }
 
     fn result(network: &Network, picture: &Map) -> Map {
-        let mut values = vec![picture.clone()];
-        for step in &network.steps {
-            let inputs: Vec<&Map> = step.inputs.iter().map(|&value| &values[value]).collect();
-            let result = run(step, &inputs);
-            values.push(result);
-        }
-        values.pop().unwrap()
+        network.values(picture, |_, _| ()).pop().unwrap()
     }
 
     #[test]

@@ -1,12 +1,26 @@
 //! The integers that stand for the values between two steps.
 
-/// What integers a runtime is given.
+use crate::network::{Network, Op};
+
+/// What integers a runtime is given, and for which values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// 0 to 255 with a zero point: what ONNX Runtime's kernels are made for.
+    /// 0 to 255 with a zero point, for all that another step reads: ONNX Runtime then has integers from end to end.
     Unsigned,
-    /// −127 to 127 around zero: what TensorRT understands.
+    /// −127 to 127 around zero, for what convolutions read. The result of the convolution before a sum is left as it is, so
+    /// that TensorRT fuses both.
     Signed,
+}
+
+impl Format {
+    /// Whether each value of a network becomes an integer.
+    pub fn rounded(self, network: &Network) -> Vec<bool> {
+        let is_rounded = |value: usize| match self {
+            Self::Unsigned => value < network.steps.len() && !matches!(network.steps[value].op, Op::Sigmoid),
+            Self::Signed => network.readers(value).iter().any(|&at| network.conv(at).is_some()),
+        };
+        (0..=network.steps.len()).map(is_rounded).collect()
+    }
 }
 
 /// Evenly spaced values: `scale · (q − zero)` for `low ≤ q ≤ high`.

@@ -14,31 +14,29 @@ mod weights;
 use anyhow::Result;
 
 pub use grid::{Format, Grid};
-pub use pass::{Quantized, Seen, Values};
-pub use ranges::{Histogram, RangeMethod};
+pub use pass::Quantized;
+pub use ranges::RangeMethod;
 pub use rounding::Rounding;
-pub use weights::{BLOCK, PAIR, Weights};
+pub use weights::Weights;
 
 use crate::network::{Map, Network};
 use crate::recipe::Recipe;
 
-/// int8 for one runtime: `Values::All` for ONNX Runtime, `Values::Inputs` for TensorRT.
-pub fn int8(network: &Network, pictures: &[Map], values: Values, recipe: &Recipe) -> Result<Quantized> {
+/// int8 for one runtime: `Format::Unsigned` for ONNX Runtime, `Format::Signed` for TensorRT.
+pub fn int8(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe) -> Result<Quantized> {
     let mut network = network.clone();
     if recipe.equalise {
         let mut observed = observe::observe(&network, pictures)?;
-        equalise::equalise(&mut network, &mut observed, 8, values != Values::Floats);
+        equalise::equalise(&mut network, &mut observed, 8, true);
     }
-    let floats = match values.format().filter(|_| recipe.float_share > 0.0) {
-        Some(format) => {
-            let is_rounded = |value| values.includes(&network, value);
-            let errors = sensitivity::isolated(&network, pictures, format, recipe, &is_rounded);
-            sensitivity::floats(&network, &errors, recipe.float_share)
-        }
-        None => vec![false; network.steps.len() + 1],
-    };
+    let mut rounded = format.rounded(&network);
+    if recipe.float_share > 0.0 {
+        let errors = sensitivity::isolated(&network, pictures, format, recipe, &rounded);
+        let floats = sensitivity::floats(&network, &errors, recipe.float_share);
+        rounded.iter_mut().zip(floats).for_each(|(rounded, is_float)| *rounded &= !is_float);
+    }
     let bits = vec![8; network.steps.len()];
-    pass::quantize(&network, pictures, &bits, values, &floats, recipe)
+    pass::quantize(&network, pictures, &bits, Some(format), &rounded, recipe)
 }
 
 /// int4: weights of 4 bits, and of 8 where the budget of `recipe` allows; values stay floats. `fp32_bytes` is the size of the
@@ -50,6 +48,6 @@ pub fn int4(network: &Network, pictures: &[Map], fp32_bytes: usize, recipe: &Rec
         equalise::equalise(&mut network, &mut observed, 4, false);
     }
     let bits = budget::bits(&network, &observed, (recipe.int4_size * fp32_bytes as f64) as usize)?;
-    let floats = vec![true; network.steps.len() + 1];
-    pass::quantize(&network, pictures, &bits, Values::Floats, &floats, recipe)
+    let rounded = vec![false; network.steps.len() + 1];
+    pass::quantize(&network, pictures, &bits, None, &rounded, recipe)
 }

@@ -1,12 +1,12 @@
 //! What the inputs of a convolution look like: means and covariances over all its output pixels of all pictures.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use faer::linalg::matmul::matmul;
-use faer::linalg::solvers::{Llt, Solve};
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use faer::linalg::solvers::Solve;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::rounding::Covariance;
+use super::rounding::{Covariance, damped};
 use crate::network::{Conv, Map};
 
 /// Means and products of what a convolution sees, once as the float network has it and once as the quantized one.
@@ -42,8 +42,8 @@ impl Moments {
         // Odd, so that no column of the picture is always or never taken.
         let every = (pixels / (SAMPLES_PER_WEIGHT * conv.row()).max(LEAST_SAMPLES)).max(1) | 1;
         let sums: Vec<Sums> = if groups == 1 {
-            let parts = float.par_chunks(float.len().div_ceil(rayon::current_num_threads()).max(1));
-            let parts = parts.zip(own.par_chunks(float.len().div_ceil(rayon::current_num_threads()).max(1)));
+            let share = float.len().div_ceil(rayon::current_num_threads()).max(1);
+            let parts = float.par_chunks(share).zip(own.par_chunks(share));
             let parts: Vec<Sums> = parts.map(|(float, own)| measure(&single, float, own, None, every)).collect();
             parts.into_iter().reduce(Sums::plus).into_iter().collect()
         } else {
@@ -90,12 +90,7 @@ impl Moments {
             return Ok(weights);
         }
         for (group, drift) in self.drift.iter().enumerate() {
-            let covariance = self.covariance.group(group);
-            let mean = (0..row).map(|at| covariance[(at, at)]).sum::<f64>() / row as f64;
-            let damping = (DAMPING * mean).max(1e-12);
-            let damped = Mat::from_fn(row, row, |i, j| covariance[(i, j)] + if i == j { damping } else { 0.0 });
-            ensure!((0..row).all(|at| damped[(at, at)].is_finite()), "the inputs have values that are not finite");
-            let solver = Llt::new(damped.as_ref(), Side::Lower).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            let solver = damped(self.covariance.of_output(group).clone(), DAMPING)?;
             let outputs = if conv.groups == 1 { 0..conv.outputs } else { group..group + 1 };
             let count = outputs.len();
             let own = &mut weights[outputs.start * row..outputs.end * row];

@@ -1,11 +1,10 @@
 //! The float network on the calibration pictures: what its values and the inputs of its convolutions look like.
 
 use anyhow::{Result, bail};
-use rayon::prelude::*;
 
 use super::moments::Moments;
 use super::rounding::Covariance;
-use crate::network::{Map, Network, Op, run};
+use crate::network::{Map, Network, Op, run_all};
 
 /// What was seen of a network.
 pub struct Observed {
@@ -18,10 +17,8 @@ pub struct Observed {
 /// Runs the network on all pictures.
 pub fn observe(network: &Network, pictures: &[Map]) -> Result<Observed> {
     let mut observed = Observed { peaks: vec![peaks(pictures)], covariances: Vec::new() };
-    let last = network.last_readers();
     let mut values: Vec<Vec<Map>> = vec![pictures.to_vec()];
     for (at, step) in network.steps.iter().enumerate() {
-        let inputs = |picture: usize| step.inputs.iter().map(|&value| &values[value][picture]).collect::<Vec<_>>();
         observed.covariances.push(match &step.op {
             Op::Conv(conv) => {
                 let seen: Vec<&Map> = values[step.inputs[0]].iter().collect();
@@ -29,15 +26,11 @@ pub fn observe(network: &Network, pictures: &[Map]) -> Result<Observed> {
             }
             _ => None,
         });
-        let result: Vec<Map> = (0..pictures.len()).into_par_iter().map(|picture| run(step, &inputs(picture))).collect();
+        let result = run_all(step, &values);
         check_finite(&step.name, &result)?;
         observed.peaks.push(peaks(&result));
         values.push(result);
-        for (value, last) in last.iter().enumerate().take(values.len()) {
-            if *last <= at {
-                values[value] = Vec::new();
-            }
-        }
+        network.forget(&mut values, at);
     }
     Ok(observed)
 }

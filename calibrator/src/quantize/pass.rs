@@ -9,7 +9,7 @@ use super::observe::check_finite;
 use super::ranges::Histogram;
 use super::rounding::round;
 use super::weights::{WeightFormat, Weights};
-use crate::network::{Map, Network, Op, Step, run};
+use crate::network::{Map, Network, Op, Step, run_all};
 use crate::recipe::Recipe;
 
 /// A quantized network: what its file is written from.
@@ -21,82 +21,39 @@ pub struct Quantized {
     pub weights: Vec<Option<Weights>>,
     /// For each value the grid it is rounded to, where it is.
     pub grids: Vec<Option<Grid>>,
-    /// For each value what was seen of it.
-    pub seen: Vec<Seen>,
+    /// For each value the greatest magnitude that the float network gave it.
+    pub amax: Vec<f32>,
 }
 
-/// What was seen of a value during the walk.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// How its numbers are distributed in the float network.
-    pub histogram: Histogram,
-    /// Signal to noise of the quantized network's value against the float one's, in decibels.
-    pub sqnr: f64,
-}
-
-/// Which values are rounded to integers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Values {
-    /// None: only weights are quantized.
-    Floats,
-    /// All that another step reads; ONNX Runtime then has integers from end to end.
-    All,
-    /// Those that convolutions read. The result of the convolution before a sum is not, so that TensorRT fuses both.
-    Inputs,
-}
-
-impl Values {
-    /// The integers of the runtime.
-    pub fn format(self) -> Option<Format> {
-        match self {
-            Self::Floats => None,
-            Self::All => Some(Format::Unsigned),
-            Self::Inputs => Some(Format::Signed),
-        }
-    }
-
-    /// Whether a value is rounded.
-    pub fn includes(self, network: &Network, value: usize) -> bool {
-        match self {
-            Self::Floats => false,
-            Self::All => value < network.steps.len() && !matches!(network.steps[value].op, Op::Sigmoid),
-            Self::Inputs => network.readers(value).iter().any(|&at| network.conv(at).is_some()),
-        }
-    }
-}
-
-/// Quantizes the weights to `bits` for each step, and the values as `values` says, but for those that `floats` names.
+/// Quantizes the weights to `bits` for each step, and where there is a `format`, the values that are `rounded`.
 pub fn quantize(
     network: &Network,
     pictures: &[Map],
     bits: &[u8],
-    values: Values,
-    floats: &[bool],
+    format: Option<Format>,
+    rounded: &[bool],
     recipe: &Recipe,
 ) -> Result<Quantized> {
-    let format = values.format();
-    let is_rounded = |value: usize| values.includes(network, value) && !floats[value];
-    let mut result = Quantized { network: network.clone(), weights: Vec::new(), grids: Vec::new(), seen: Vec::new() };
+    let mut result = Quantized { network: network.clone(), weights: Vec::new(), grids: Vec::new(), amax: Vec::new() };
     let mut walk = Walk { float: Vec::new(), own: Vec::new() };
-    let last = network.last_readers();
     let add = |result: &mut Quantized, walk: &mut Walk, float: Vec<Map>, mut own: Vec<Map>| {
         let value = walk.float.len();
-        let grid = format.filter(|_| is_rounded(value)).map(|format| {
+        let grid = format.filter(|_| rounded[value]).map(|format| {
             let seen = Histogram::of(own.iter().flat_map(|map| &map.values));
             Grid::spanning(format, seen.range(recipe.range, format))
         });
         if let Some(grid) = grid {
             own.par_iter_mut().for_each(|map| map.values.iter_mut().for_each(|x| *x = grid.round(*x)));
         }
-        let histogram = Histogram::of(float.iter().flat_map(|map| &map.values));
-        result.seen.push(Seen { histogram, sqnr: sqnr(&float, &own) });
+        let amax = float.iter().flat_map(|map| &map.values).fold(0f32, |amax, x| amax.max(x.abs()));
+        result.amax.push(amax);
         result.grids.push(grid);
         walk.float.push(float);
         walk.own.push(own);
     };
     add(&mut result, &mut walk, pictures.to_vec(), pictures.to_vec());
     for (at, step) in network.steps.iter().enumerate() {
-        let float = walk.run(step, &walk.float);
+        let float = run_all(step, &walk.float);
         check_finite(&step.name, &float)?;
         let (weights, own) = match &step.op {
             Op::Conv(conv) => {
@@ -109,8 +66,9 @@ pub fn quantize(
                 if recipe.compensate {
                     wanted.weights = moments.compensated(conv).with_context(named)?;
                 }
-                let format = WeightFormat { bits: bits[at], pairs: values == Values::All };
-                let weights = round(&wanted, format, recipe.rounding, &moments.covariance).with_context(named)?;
+                let weight_format = WeightFormat { bits: bits[at], pairs: format == Some(Format::Unsigned) };
+                let weights =
+                    round(&wanted, weight_format, recipe.rounding, &moments.covariance).with_context(named)?;
                 let mut rounded = conv.clone();
                 rounded.weights = weights.floats();
                 if recipe.correct_bias {
@@ -122,17 +80,14 @@ pub fn quantize(
                     changed.weights.clone_from(&wanted.weights);
                 }
                 let quantized = Step { op: Op::Conv(rounded), ..step.clone() };
-                (Some(weights), walk.run(&quantized, &walk.own))
+                (Some(weights), run_all(&quantized, &walk.own))
             }
-            _ => (None, walk.run(step, &walk.own)),
+            _ => (None, run_all(step, &walk.own)),
         };
         result.weights.push(weights);
         add(&mut result, &mut walk, float, own);
-        for (value, last) in last.iter().enumerate().take(walk.float.len()) {
-            if *last <= at {
-                (walk.float[value], walk.own[value]) = (Vec::new(), Vec::new());
-            }
-        }
+        network.forget(&mut walk.float, at);
+        network.forget(&mut walk.own, at);
     }
     if recipe.refit {
         let logits =
@@ -146,14 +101,6 @@ pub fn quantize(
 struct Walk {
     float: Vec<Vec<Map>>,
     own: Vec<Vec<Map>>,
-}
-
-impl Walk {
-    fn run(&self, step: &Step, values: &[Vec<Map>]) -> Vec<Map> {
-        let pictures = values[step.inputs[0]].len();
-        let inputs = |picture: usize| step.inputs.iter().map(|&value| &values[value][picture]).collect::<Vec<_>>();
-        (0..pictures).into_par_iter().map(|picture| run(step, &inputs(picture))).collect()
-    }
 }
 
 impl Quantized {
@@ -176,18 +123,11 @@ impl Quantized {
 
     /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
     pub fn simulate(&self, dequantized: &Network, picture: &Map) -> Map {
-        let rounded = |value: usize, mut map: Map| {
+        let mut values = dequantized.values(picture, |value, map| {
             if let Some(grid) = &self.grids[value] {
                 map.values.iter_mut().for_each(|x| *x = grid.round(*x));
             }
-            map
-        };
-        let mut values = vec![rounded(0, picture.clone())];
-        for (at, step) in dequantized.steps.iter().enumerate() {
-            let inputs: Vec<&Map> = step.inputs.iter().map(|&value| &values[value]).collect();
-            let result = run(step, &inputs);
-            values.push(rounded(at + 1, result));
-        }
+        });
         values.pop().expect("the picture is a value")
     }
 
@@ -211,15 +151,4 @@ impl Quantized {
             conv.bias[0] = (f64::from(conv.bias[0]) * factor + wanted - factor * got) as f32;
         }
     }
-}
-
-/// Signal to noise in decibels; 200 where nothing was lost.
-fn sqnr(float: &[Map], own: &[Map]) -> f64 {
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let sums = float.par_iter().zip(own).map(|(a, b)| {
-        let pairs = a.values.iter().zip(&b.values);
-        pairs.fold((0.0, 0.0), |(signal, noise), (a, b)| (signal + square(*a), noise + square(a - b)))
-    });
-    let (signal, noise) = sums.reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-    if noise > 0.0 { (10.0 * (signal / noise).log10()).clamp(-100.0, 200.0) } else { 200.0 }
 }

@@ -50,7 +50,7 @@ impl Histogram {
     }
 
     /// The greatest magnitude.
-    pub fn amax(&self) -> f32 {
+    fn amax(&self) -> f32 {
         self.high.max(-self.low)
     }
 

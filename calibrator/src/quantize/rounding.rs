@@ -3,7 +3,7 @@
 //! Nearest is the least error of a weight. The least error of a *result* also asks what the inputs look like: an error of
 //! one weight can be made good by the others (GPTQ, Frantar et al. 2023, after optimal brain surgeon, Hassibi and Stork 1993).
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use faer::linalg::solvers::{DenseSolveCore, Llt};
 use faer::{Mat, Side};
 use rayon::prelude::*;
@@ -14,61 +14,63 @@ use crate::network::Conv;
 
 /// How the inputs of a convolution vary together: a matrix `row × row` for each group.
 #[derive(Clone, Debug)]
-pub struct Covariance {
-    /// Of each group.
-    groups: Vec<Mat<f64>>,
-    diagonal: Vec<f64>,
-}
+pub struct Covariance(Vec<Mat<f64>>);
 
 impl Covariance {
     /// From the matrices of the groups. For a depthwise convolution there is one for each channel.
     pub fn new(groups: Vec<Mat<f64>>) -> Self {
-        // Scales are chosen row by row; the rows of one group share its inputs.
-        let diagonal = groups.first().map_or(Vec::new(), |one| (0..one.nrows()).map(|at| one[(at, at)]).collect());
-        Self { groups, diagonal }
+        Self(groups)
     }
 
-    pub(super) fn diagonal(&self) -> &[f64] {
-        &self.diagonal
-    }
-
-    /// The part that belongs to one output.
-    pub(super) fn of_output(&self, output: usize) -> Self {
-        if self.groups.len() == 1 { self.clone() } else { Self::new(vec![self.groups[output].clone()]) }
+    /// How the inputs of one output vary.
+    pub fn of_output(&self, output: usize) -> &Mat<f64> {
+        &self.0[if self.0.len() == 1 { 0 } else { output }]
     }
 
     /// Variances of the inputs of an output.
     pub fn diagonal_of(&self, output: usize) -> Vec<f64> {
-        let matrix = &self.groups[if self.groups.len() == 1 { 0 } else { output }];
+        let matrix = self.of_output(output);
         (0..matrix.nrows()).map(|at| matrix[(at, at)]).collect()
     }
 
     /// Follows the inputs when each channel is multiplied by a factor.
     pub fn multiply(&mut self, factors: &[f32]) {
-        let single = self.groups.len() == 1;
-        for (group, matrix) in self.groups.iter_mut().enumerate() {
+        let single = self.0.len() == 1;
+        for (group, matrix) in self.0.iter_mut().enumerate() {
             let row = matrix.nrows();
             let factor = |at: usize| f64::from(if single { factors[at * factors.len() / row] } else { factors[group] });
             *matrix = Mat::from_fn(row, row, |i, j| matrix[(i, j)] * factor(i) * factor(j));
         }
-        *self = Self::new(std::mem::take(&mut self.groups));
     }
 
-    /// The matrix of a group.
-    pub fn group(&self, at: usize) -> &Mat<f64> {
-        &self.groups[at]
-    }
-
-    /// Mean square of the result of a row of weights, for the inputs of an output.
-    pub fn energy(&self, output: usize, row: &[f32]) -> f64 {
-        let matrix = &self.groups[if self.groups.len() == 1 { 0 } else { output }];
-        // By columns, as the matrix lies in memory; it is symmetric.
-        let part = |(i, a): (usize, &f32)| {
-            let column = matrix.col(i).iter();
-            f64::from(*a) * column.zip(row).map(|(c, b)| c * f64::from(*b)).sum::<f64>()
+    /// Mean square of what the `weights`, row after row, make of these inputs; of all outputs in sum.
+    pub fn energy(&self, weights: &[f32]) -> f64 {
+        let row = self.0[0].nrows();
+        let of_output = |(output, weights): (usize, &[f32])| {
+            let matrix = self.of_output(output);
+            // By columns, as the matrix lies in memory; it is symmetric.
+            let part = |(i, a): (usize, &f32)| {
+                let column = matrix.col(i).iter();
+                f64::from(*a) * column.zip(weights).map(|(c, b)| c * f64::from(*b)).sum::<f64>()
+            };
+            weights.iter().enumerate().map(part).sum::<f64>().max(0.0)
         };
-        row.iter().enumerate().map(part).sum::<f64>().max(0.0)
+        weights.chunks_exact(row).enumerate().map(of_output).sum()
     }
+}
+
+/// The Cholesky factor of a covariance to whose diagonal `share` of its mean was added: inputs that never vary, as those of a
+/// dead channel, would make it singular.
+pub(super) fn damped(mut covariance: Mat<f64>, share: f64) -> Result<Llt<f64>> {
+    let size = covariance.nrows();
+    let mean = (0..size).map(|at| covariance[(at, at)]).sum::<f64>() / size as f64;
+    (0..size).for_each(|at| covariance[(at, at)] += (share * mean).max(1e-12));
+    ensure!((0..size).all(|at| covariance[(at, at)].is_finite()), "the inputs have values that are not finite");
+    cholesky(&covariance)
+}
+
+fn cholesky(matrix: &Mat<f64>) -> Result<Llt<f64>> {
+    Llt::new(matrix.as_ref(), Side::Lower).map_err(|error| anyhow!("the covariance of the inputs: {error:?}"))
 }
 
 /// How weights are rounded.
@@ -86,36 +88,20 @@ pub enum Rounding {
 /// Rounds the weights of a convolution.
 pub fn round(conv: &Conv, format: WeightFormat, rounding: Rounding, covariance: &Covariance) -> Result<Weights> {
     let row = conv.row();
-    let shared = if conv.is_depthwise() || rounding != Rounding::SecondOrder {
-        None
-    } else {
-        Some(Order::new(covariance.group(0))?)
+    let order = |output: usize| match rounding {
+        Rounding::SecondOrder => Order::new(covariance.of_output(output)).map(Some),
+        Rounding::Nearest | Rounding::Scaled => Ok(None),
     };
-    let rows: Vec<(Vec<i8>, Vec<f32>)> = conv
-        .weights
-        .par_chunks_exact(row)
-        .enumerate()
-        .map(|(output, weights)| {
-            let own;
-            let covariance = if conv.is_depthwise() {
-                own = covariance.of_output(output);
-                &own
-            } else {
-                covariance
-            };
-            let scales = format.scales(conv, weights, covariance, rounding != Rounding::Nearest);
-            let own_order;
-            let order = match (&shared, rounding) {
-                (Some(shared), _) => Some(shared),
-                (None, Rounding::SecondOrder) => {
-                    own_order = Order::new(covariance.group(0))?;
-                    Some(&own_order)
-                }
-                _ => None,
-            };
-            Ok((round_row(conv, format, weights, &scales, order), scales))
-        })
-        .collect::<Result<_>>()?;
+    // The outputs of a dense convolution have their inputs in common.
+    let shared = if conv.is_depthwise() { None } else { order(0)? };
+    let of_output = |(output, weights): (usize, &[f32])| {
+        let own = if conv.is_depthwise() { order(output)? } else { None };
+        let importance = covariance.diagonal_of(output);
+        let scales = format.scales(conv, weights, &importance, rounding != Rounding::Nearest);
+        Ok((round_row(conv, format, weights, &scales, own.as_ref().or(shared.as_ref())), scales))
+    };
+    let rows: Vec<(Vec<i8>, Vec<f32>)> =
+        conv.weights.par_chunks_exact(row).enumerate().map(of_output).collect::<Result<_>>()?;
     let (values, scales): (Vec<Vec<i8>>, Vec<Vec<f32>>) = rows.into_iter().unzip();
     Ok(Weights { bits: format.bits, row, block: format.block(conv), values: values.concat(), scales: scales.concat() })
 }
@@ -157,14 +143,8 @@ impl Order {
         let size = covariance.nrows();
         let mut places: Vec<usize> = (0..size).collect();
         places.sort_by(|&a, &b| covariance[(b, b)].total_cmp(&covariance[(a, a)]).then(a.cmp(&b)));
-        let mean = (0..size).map(|at| covariance[(at, at)]).sum::<f64>() / size as f64;
-        // Inputs that never vary, as those of a dead channel, would make the matrix singular.
-        let damping = (DAMPING * mean).max(1e-12);
-        let damped =
-            Mat::from_fn(size, size, |i, j| covariance[(places[i], places[j])] + if i == j { damping } else { 0.0 });
-        ensure!((0..size).all(|at| damped[(at, at)].is_finite()), "the inputs have values that are not finite");
-        let inverse = Llt::new(damped.as_ref(), Side::Lower).map_err(|error| anyhow::anyhow!("{error:?}"))?.inverse();
-        let lower = Llt::new(inverse.as_ref(), Side::Lower).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let inverse = damped(Mat::from_fn(size, size, |i, j| covariance[(places[i], places[j])]), DAMPING)?.inverse();
+        let lower = cholesky(&inverse)?;
         let lower = lower.L();
         let factors = (0..size).map(|i| (i..size).map(|j| lower[(j, i)]).collect()).collect();
         Ok(Self { places, factors })
@@ -180,7 +160,7 @@ mod tests {
     use rand_pcg::Pcg64;
 
     use super::*;
-    use crate::quantize::PAIR;
+    use crate::quantize::weights::PAIR;
 
     fn conv(outputs: usize, inputs: usize) -> Conv {
         let mut random = Pcg64::seed_from_u64(3);
@@ -195,7 +175,7 @@ mod tests {
 
     fn error(conv: &Conv, weights: &Weights, covariance: &Covariance) -> f64 {
         let lost: Vec<f32> = weights.floats().iter().zip(&conv.weights).map(|(a, b)| a - b).collect();
-        lost.chunks(conv.row()).enumerate().map(|(output, row)| covariance.energy(output, row)).sum()
+        covariance.energy(&lost)
     }
 
     #[test]

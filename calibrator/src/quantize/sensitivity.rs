@@ -14,19 +14,13 @@ use crate::recipe::Recipe;
 /// Pictures that are looked at.
 const PICTURES: usize = 12;
 
-/// Mean square error of the result when only this value is rounded, for each value that `is_rounded`; otherwise 0.
-pub fn isolated(
-    network: &Network,
-    pictures: &[Map],
-    format: Format,
-    recipe: &Recipe,
-    is_rounded: &(dyn Fn(usize) -> bool + Sync),
-) -> Vec<f64> {
+/// Mean square error of the result when only this value is rounded, for each value that is `rounded`; otherwise 0.
+pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe, rounded: &[bool]) -> Vec<f64> {
     let pictures = &pictures[..pictures.len().min(PICTURES)];
-    let all: Vec<Vec<Map>> = pictures.par_iter().map(|picture| all_values(network, picture)).collect();
+    let all: Vec<Vec<Map>> = pictures.par_iter().map(|picture| network.values(picture, |_, _| ())).collect();
     let last = network.steps.len();
     let error = |value: usize| {
-        if !is_rounded(value) {
+        if !rounded[value] {
             return 0.0;
         }
         let seen = Histogram::of(all.iter().flat_map(|values| &values[value].values));
@@ -67,16 +61,6 @@ pub fn floats(network: &Network, errors: &[f64], share: f64) -> Vec<bool> {
         }
     }
     is_float
-}
-
-fn all_values(network: &Network, picture: &Map) -> Vec<Map> {
-    let mut values = vec![picture.clone()];
-    for step in &network.steps {
-        let inputs: Vec<&Map> = step.inputs.iter().map(|&value| &values[value]).collect();
-        let result = run(step, &inputs);
-        values.push(result);
-    }
-    values
 }
 
 /// The result of the network when one value is another one.

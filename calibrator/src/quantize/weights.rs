@@ -1,6 +1,5 @@
 //! Integers that stand for the weights of a convolution.
 
-use super::rounding::Covariance;
 use crate::network::Conv;
 
 /// Weights that share one scale in a 4-bit convolution, along the flattened inputs of one output.
@@ -35,12 +34,6 @@ impl Weights {
         };
         rows.flat_map(row).collect()
     }
-
-    /// Bytes of integers and scales in a file.
-    pub fn bytes(&self) -> usize {
-        let scale = if self.bits == 4 { 2 } else { 4 };
-        (self.values.len() * usize::from(self.bits)).div_ceil(8) + self.scales.len() * scale
-    }
 }
 
 /// How a convolution's weights become integers.
@@ -64,12 +57,10 @@ impl WeightFormat {
     }
 
     /// The scales of a row: where `search` is set those with the least error of the result, otherwise the greatest weight.
-    pub(super) fn scales(self, conv: &Conv, row: &[f32], covariance: &Covariance, search: bool) -> Vec<f32> {
+    /// `importance` holds the variance of what each weight reads.
+    pub(super) fn scales(self, conv: &Conv, row: &[f32], importance: &[f64], search: bool) -> Vec<f32> {
         let block = self.block(conv);
-        let mut start = 0;
-        let scale = |weights: &[f32]| {
-            let importance = &covariance.diagonal()[start..start + weights.len()];
-            start += weights.len();
+        let scale = |(weights, importance): (&[f32], &[f64])| {
             let limit = self.limit() as f32;
             let amax = weights.iter().fold(0f32, |amax, w| amax.max(w.abs()));
             let amax = if self.pairs { amax.max(pair_max(conv, weights) * limit / PAIR as f32) } else { amax };
@@ -89,7 +80,7 @@ impl WeightFormat {
             let candidates = (0..=steps).map(|step| self.storable(full * (1.0 - 0.04 * step as f32)));
             candidates.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(full)
         };
-        row.chunks(block).map(scale).collect()
+        row.chunks(block).zip(importance.chunks(block)).map(scale).collect()
     }
 
     /// A scale of 4-bit weights is a 16-bit float with seven bits after the point, so that its product with an integer
@@ -108,7 +99,7 @@ const SMALLEST: f32 = 6.103_515_6e-5;
 
 /// The greatest sum of two weights of one sign that `VPMADDUBSW` multiplies by bytes up to 255 without saturating:
 /// 255 · 128 < 2¹⁵.
-pub const PAIR: i32 = 128;
+pub(super) const PAIR: i32 = 128;
 
 /// The greatest sum of magnitudes of two weights of one sign that are multiplied together.
 fn pair_max(conv: &Conv, row: &[f32]) -> f32 {
