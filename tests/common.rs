@@ -6,6 +6,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use anemia_vision::Frame;
+use anemia_vision::phantom::Phantom;
+use image::{Rgba, RgbaImage};
+
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
@@ -32,6 +36,21 @@ pub fn with_library(command: &mut Command) {
 pub fn texts(output: &Output) -> (String, String, Option<i32>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// The cut-out of a phantom: its tissue, and nothing around it.
+pub fn cutout(seed: u64, pallor: f32) -> RgbaImage {
+    let mut frame = Frame::default();
+    let roi = Phantom { pallor, blur: 0, ..Phantom::from_seed(seed) }.render(480, 270, &mut frame);
+    RgbaImage::from_fn(roi.width() as u32, roi.height() as u32, |x, y| {
+        let (x, y) = (roi.x() + x as usize, roi.y() + y as usize);
+        if roi.contains(x, y) {
+            let [r, g, b] = frame.pixel(x, y);
+            Rgba([r, g, b, 255])
+        } else {
+            Rgba([0; 4])
+        }
+    })
 }
 
 /// A disk of our own that can be full.

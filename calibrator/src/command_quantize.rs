@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anemia_bundle::{Bundle, FileEntry, ModelFile, Precision, Sha256, write_bundle};
+use anemia_bundle::{Bundle, FileEntry, Manifest, ModelFile, Precision, Sha256, write_bundle};
 use anemia_engine::{EngineOptions, Source};
 use anemia_onnx::proto::ModelProto;
-use anemia_vision::Frame;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::quantize::{self, Format, Quantized};
+use crate::quantize::{self, Format};
 use crate::{Recipe, exports, network, output::say, pictures, write};
 
 /// Makes the other precisions of a bundle from its fp32 network.
@@ -19,7 +18,7 @@ pub(crate) struct Quantize {
     /// The bundle with the fp32 network
     #[arg(long)]
     bundle: PathBuf,
-    /// Folder with cut-outs, pictures whose alpha is the conjunctiva, as the network was trained on; for a locator any pictures
+    /// Folder with cut-outs, pictures whose alpha is the conjunctiva, as the network was trained on
     #[arg(long)]
     data: PathBuf,
     /// Folder of the new bundle; it must not exist yet
@@ -64,49 +63,47 @@ impl Quantize {
 
         let mut files = copied(&bundle)?;
         manifest.models.retain(|model| model.precision == Precision::Fp32);
-        let mut add = |name: &str, model: &ModelProto, seconds: f64| {
-            let encoded = anemia_onnx::encode(model);
+        let encode = |name: &str, model: &ModelProto, start: Instant| {
+            let (encoded, seconds) = (anemia_onnx::encode(model), start.elapsed().as_secs_f64());
             let share = encoded.len() as f64 / bytes.len() as f64;
             say(format_args!("{name:<22} {:>9} bytes, {share:.3} of fp32, {seconds:.1} s", encoded.len()));
-            files.push((name.to_owned(), encoded.clone()));
             encoded
         };
-        let mut extra: Vec<(String, Vec<u8>)> = Vec::new();
         for &precision in &self.precisions {
-            let start = Instant::now();
-            let seconds = |start: Instant| start.elapsed().as_secs_f64();
-            let name = format!("{precision}.onnx");
+            let (start, name) = (Instant::now(), format!("{precision}.onnx"));
+            let mut beside: Vec<(&str, Vec<u8>)> = Vec::new();
             let encoded = match precision {
-                Precision::Fp16 => add(&name, &write::fp16(&network), seconds(start)),
+                Precision::Fp16 => encode(&name, &write::fp16(&network), start),
                 Precision::Int8 => {
                     let own = quantize::int8(&network, &maps, Format::Unsigned, &recipe)?;
-                    let encoded = add(&name, &write::int8_onnxruntime(&own), seconds(start));
-                    let start = Instant::now();
-                    let tensorrt = quantize::int8(&network, &maps, Format::Signed, &recipe)?;
-                    let board = add("int8.tensorrt.onnx", &write::int8_tensorrt(&tensorrt), seconds(start));
-                    extra.push(("int8.tensorrt.onnx".into(), board));
-                    extra.extend(tables(&tensorrt)?);
+                    let encoded = encode(&name, &write::int8_onnxruntime(&own), start);
+                    let (start, name) = (Instant::now(), "int8.tensorrt.onnx");
+                    let board = quantize::int8(&network, &maps, Format::Signed, &recipe)?;
+                    beside.push((name, encode(name, &write::int8_tensorrt(&board), start)));
+                    beside.push(("calibration.cache", exports::calibration_cache(&board).into_bytes()));
+                    beside.push(("dynamic-ranges.csv", exports::dynamic_ranges(&board)?.into_bytes()));
                     encoded
                 }
                 Precision::Int4 => {
                     let own = quantize::int4(&network, &maps, bytes.len(), &recipe)?;
-                    add(&name, &write::int4(&own), seconds(start))
+                    encode(&name, &write::int4(&own), start)
                 }
-                Precision::Fp32 => bail!("fp32 is what the others are made from"),
+                // Refused above.
+                Precision::Fp32 => continue,
             };
+            for (name, content) in beside {
+                manifest.files.push(FileEntry { path: name.to_owned(), sha256: Sha256::of(&content) });
+                files.push((name.to_owned(), content));
+            }
             manifest.models.push(ModelFile {
                 precision,
-                path: name,
+                path: name.clone(),
                 sha256: Sha256::of(&encoded),
                 answers: Vec::new(),
                 operating_point: fp32.operating_point,
                 metrics: Vec::new(),
             });
-        }
-        for (name, content) in extra {
-            manifest.files.push(FileEntry { path: name.clone(), sha256: Sha256::of(&content) });
-            files.retain(|(other, _)| *other != name);
-            files.push((name, content));
+            files.push((name, encoded));
         }
         manifest.tools.push(format!(
             "anemia-calibrate {}: recipe {}, {} pictures with seed {}, calibration set sha256 {}",
@@ -129,24 +126,17 @@ impl Quantize {
     }
 
     /// Runs every new network on the self-test of the bundle, which also proves that it loads.
-    fn answer(
-        &self,
-        bundle: &Bundle,
-        manifest: &mut anemia_bundle::Manifest,
-        files: &[(String, Vec<u8>)],
-    ) -> Result<()> {
+    fn answer(&self, bundle: &Bundle, manifest: &mut Manifest, files: &[(String, Vec<u8>)]) -> Result<()> {
         let description = manifest.clone();
-        let mut picture = Frame::default();
         for model in manifest.models.iter_mut().filter(|model| model.precision != Precision::Fp32) {
             let (_, network) =
                 files.iter().find(|(path, _)| *path == model.path).context("a network that was not written")?;
             let path = self.out.join(&model.path);
-            let source = Source { path: &path, network, manifest: &description, precision: model.precision };
+            let source = Source::of(&description, &path, network, model.precision);
             let mut engine = anemia_engine::load_network(&source, &EngineOptions::default())?;
             for test in &description.selftest {
-                anemia_vision::read_picture(&bundle.path_of(&test.path), &mut picture)?;
-                description.input.spec().write(picture.rgb(), engine.input());
-                model.answers.push(anemia_engine::answer(engine.run()?));
+                let (path, input) = (bundle.path_of(&test.path), description.input.spec());
+                model.answers.push(anemia_engine::answer_to(&path, &test.path, &input, engine.as_mut())?);
             }
         }
         Ok(())
@@ -164,14 +154,6 @@ fn copied(bundle: &Bundle) -> Result<Vec<(String, Vec<u8>)>> {
         Ok((path.to_owned(), std::fs::read(&full).with_context(|| format!("{}", full.display()))?))
     })
     .collect()
-}
-
-/// What TensorRT can be given instead of the rounding in the graph.
-fn tables(quantized: &Quantized) -> Result<Vec<(String, Vec<u8>)>> {
-    Ok(vec![
-        ("calibration.cache".into(), exports::calibration_cache(quantized).into_bytes()),
-        ("dynamic-ranges.csv".into(), exports::dynamic_ranges(quantized)?.into_bytes()),
-    ])
 }
 
 /// Stands for the calibration pictures and their order.

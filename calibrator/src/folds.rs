@@ -2,27 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use anemia_evaluation::Prediction;
 use anemia_onnx::proto::ModelProto;
 use anemia_vision::InputSpec;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::network::{self, Network};
-
-/// One row of a fold's `predictions.csv`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Prediction {
-    /// Path of the picture in the data set.
-    pub path: PathBuf,
-    /// The label.
-    pub anemic: bool,
-    /// Pictures of one group show one photograph.
-    pub photo_group: u64,
-    /// The fold that it was left out of.
-    pub fold: u32,
-    /// What the network of the fold said.
-    pub logit: f32,
-}
 
 /// The network of one fold.
 pub struct Fold {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anemia_vision::{AlphaLocator, CutOut, Frame, InputSpec, Locator, Roi, read_picture};
+use anemia_vision::{CutOut, Frame, InputSpec, Roi, read_cutout};
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -15,13 +15,7 @@ use crate::network::Map;
 /// A cut-out at the size and with the normalisation of a network.
 pub fn cut_out(picture: &Path, spec: &InputSpec) -> Result<Map> {
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
-    let context = || format!("{}", picture.display());
-    read_picture(picture, &mut frame).with_context(context)?;
-    ensure!(
-        AlphaLocator.locate(&frame, &mut roi),
-        "{}: it has no alpha, which marks the conjunctiva",
-        picture.display()
-    );
+    read_cutout(picture, &mut frame, &mut roi).with_context(|| format!("{}", picture.display()))?;
     cutout.cut(&frame, &roi, spec.width, spec.height);
     let mut values = vec![0.0; 3 * spec.width * spec.height];
     spec.write(cutout.pixels(), &mut values);

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anemia_bundle::{FORMAT_VERSION, Input, Manifest, Output, OutputKind, Precision, Task, Training};
+use anemia_bundle::{Input, Output, OutputKind, Precision, Task};
 use anemia_engine::{Engine, EngineOptions, Source};
-use anemia_evaluation::{Interval, Judged, Summary};
+use anemia_evaluation::{Interval, Judged, Prediction, Summary};
+use anemia_vision::InputSpec;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::folds::{Fold, Prediction, Run};
+use crate::folds::{Fold, Run};
 use crate::network::Map;
 use crate::quantize::{self, Format};
 use crate::{Recipe, output::say, pictures, write};
@@ -36,7 +37,7 @@ pub(crate) struct Report {
 }
 
 /// One way of running a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Fp32,
     Fp16,
@@ -118,7 +119,7 @@ impl Report {
         let mut gathered: Vec<Gathered> = KINDS.iter().map(|_| Gathered::default()).collect();
         for fold in &run.folds {
             let training: Vec<PathBuf> =
-                run.training(fold.number).iter().map(|one: &&Prediction| self.data.join(&one.path)).collect();
+                run.training(fold.number).iter().map(|one| self.data.join(&one.path)).collect();
             let drawn = pictures::draw(&training, self.pictures as usize, u64::from(fold.number))?;
             let calibration = pictures::cut_out_all(&drawn, &fold.input)?;
             pictures::check(&drawn, &calibration)?;
@@ -143,8 +144,7 @@ impl Report {
                     reference.clone_from(&logits);
                 }
                 for ((one, logit), fp32) in fold.test.iter().zip(&logits).zip(&reference) {
-                    let probability = 1.0 / (1.0 + (-f64::from(*logit)).exp());
-                    gathered.judged.push(Judged { probability, anemic: one.anemic, group: one.photo_group });
+                    gathered.judged.push(Prediction { logit: *logit, ..one.clone() }.judged());
                     if (*logit >= 0.0) != (*fp32 >= 0.0) {
                         gathered.flips.push(one.path.clone());
                     }
@@ -180,26 +180,10 @@ fn network_of(kind: Kind, fold: &Fold, calibration: &[Map], recipe: &Recipe) -> 
 }
 
 fn engine(fold: &Fold, network: &[u8], precision: Precision) -> Result<Box<dyn Engine>> {
-    let (width, height) = (fold.input.width as u32, fold.input.height as u32);
-    let manifest = Manifest {
-        format: FORMAT_VERSION,
-        name: "fold".into(),
-        version: fold.number.to_string(),
-        task: Task::Classify,
-        input: Input { name: fold.network.input.clone(), width, height, mean: fold.input.mean, std: fold.input.std },
-        output: Output { name: fold.network.output.clone(), kind: OutputKind::Logit },
-        models: Vec::new(),
-        training: Training {
-            data: String::new(),
-            age_months: [0, 0],
-            anemic_below_g_per_dl: 0.0,
-            limits: String::new(),
-        },
-        selftest: Vec::new(),
-        files: Vec::new(),
-        tools: Vec::new(),
-    };
-    let source = Source { path: &fold.file, network, manifest: &manifest, precision };
+    let InputSpec { width, height, mean, std } = fold.input;
+    let input = Input { name: fold.network.input.clone(), width: width as u32, height: height as u32, mean, std };
+    let output = Output { name: fold.network.output.clone(), kind: OutputKind::Logit };
+    let source = Source { path: &fold.file, network, task: Task::Classify, input: &input, output: &output, precision };
     Ok(anemia_engine::load_network(&source, &EngineOptions::default())?)
 }
 

@@ -12,8 +12,6 @@ use anemia_bundle::{Bundle, Precision};
 use anemia_calibrator::quantize::{self, Format};
 use anemia_calibrator::{Recipe, network, pictures, write};
 use anemia_engine::{EngineOptions, Source, load_network, self_test};
-use anemia_vision::Frame;
-use anemia_vision::phantom::Phantom;
 use image::{Rgba, RgbaImage};
 
 fn calibrate(arguments: &[&str]) -> Command {
@@ -30,15 +28,7 @@ fn shipped() -> PathBuf {
 /// Cut-outs of phantoms from red to pale.
 fn phantoms(folder: &Path, count: u64) {
     for seed in 0..count {
-        let mut frame = Frame::default();
-        let pallor = seed as f32 / count as f32;
-        let roi = Phantom { pallor, blur: 0, ..Phantom::from_seed(seed) }.render(480, 270, &mut frame);
-        let picture = RgbaImage::from_fn(roi.width() as u32, roi.height() as u32, |x, y| {
-            let (x, y) = (roi.x() + x as usize, roi.y() + y as usize);
-            let [r, g, b] = frame.pixel(x, y);
-            if roi.contains(x, y) { Rgba([r, g, b, 255]) } else { Rgba([0; 4]) }
-        });
-        picture.save(folder.join(format!("{seed:03}.png"))).unwrap();
+        common::cutout(seed, seed as f32 / count as f32).save(folder.join(format!("{seed:03}.png"))).unwrap();
     }
 }
 
@@ -116,7 +106,7 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
     for (precision, model, quantized, [middle, most]) in written {
         let network = anemia_onnx::encode(&model);
         let path = Path::new("test.onnx");
-        let source = Source { path, network: &network, manifest: bundle.manifest(), precision };
+        let source = Source::of(bundle.manifest(), path, &network, precision);
         let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
         let dequantized = quantized.dequantized();
         let difference = |map: &network::Map| {
@@ -168,7 +158,7 @@ fn bright_pictures_and_heavy_weights_give_the_promised_number() {
         let quantized = quantize::int8(&network, &pictures, Format::Unsigned, &recipe).unwrap();
         let bytes = anemia_onnx::encode(&write::int8_onnxruntime(&quantized));
         let (path, precision) = (Path::new("test.onnx"), Precision::Int8);
-        let source = Source { path, network: &bytes, manifest: bundle.manifest(), precision };
+        let source = Source::of(bundle.manifest(), path, &bytes, precision);
         let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
         let dequantized = quantized.dequantized();
         // What one step of the means, which the last layer reads, is worth in the result.

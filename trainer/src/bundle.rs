@@ -79,16 +79,15 @@ pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
     write_bundle(&draft, &manifest, &borrowed)?;
     let bundle = Bundle::open(&draft)?;
     let mut engine = anemia_engine::load(&bundle, Precision::Fp32, &EngineOptions::default())?;
-    let mut picture = Frame::default();
     // A logit moves further than a probability.
     let tolerance = match manifest.output.kind {
         OutputKind::Probability => TOLERANCE,
         OutputKind::Logit => TOLERANCE * 5.0,
     };
     for test in &mut manifest.selftest {
-        anemia_vision::read_picture(&bundle.path_of(&test.path), &mut picture)?;
-        manifest.input.spec().write(picture.rgb(), engine.input());
-        (test.expected, test.tolerance) = (anemia_engine::answer(engine.run()?), tolerance);
+        let path = bundle.path_of(&test.path);
+        test.expected = anemia_engine::answer_to(&path, &test.path, &manifest.input.spec(), engine.as_mut())?;
+        test.tolerance = tolerance;
     }
     write_bundle(out, &manifest, &borrowed)?;
     Ok(())

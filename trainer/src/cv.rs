@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anemia_bundle::Sha256;
-use anemia_evaluation::{Judged, Summary};
+use anemia_evaluation::{Judged, Prediction, Summary};
 use anemia_vision::{CutOut, Frame, Roi};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -14,7 +14,6 @@ use crate::dataset::{self, Labelled, Protocol};
 use crate::files::{read_rows, write_rows};
 use crate::network::{Network, export, mobilenet_v2};
 use crate::output::{progress, say, tell};
-use crate::predictions::Prediction;
 use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::run_folder::RunFolder;

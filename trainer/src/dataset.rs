@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anemia_vision::{AlphaLocator, Frame, Locator, Roi, read_picture};
+use anemia_vision::{Frame, Roi};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -146,8 +146,5 @@ pub(crate) fn is_anemic(remark: &str) -> Result<bool> {
 
 /// Reads a cut-out, and gives the tissue in it as `roi`.
 pub(crate) fn read_cutout(picture: &Path, frame: &mut Frame, roi: &mut Roi) -> Result<()> {
-    let context = || format!("{}", picture.display());
-    read_picture(picture, frame).with_context(context)?;
-    ensure!(AlphaLocator.locate(frame, roi), "{}: it has no alpha, which marks the conjunctiva", picture.display());
-    Ok(())
+    anemia_vision::read_cutout(picture, frame, roi).with_context(|| format!("{}", picture.display()))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anemia_bundle::{Input, Metric, OperatingPoint, Output, OutputKind, Task, Training};
-use anemia_evaluation::{Interval, Judged, Summary, fit_temperature, roc, scale, threshold_for};
+use anemia_evaluation::{Interval, Judged, Prediction, Summary, fit_temperature, roc, scale, threshold_for};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
@@ -12,7 +12,6 @@ use crate::cv::{self, Common, Prepared};
 use crate::dataset::{self, Protocol};
 use crate::network::{INPUT, export, mobilenet_v2};
 use crate::output::{progress, say};
-use crate::predictions::Prediction;
 use crate::recipe::{Recipe, Select};
 use crate::run_folder::RunFolder;
 use crate::split::check_folds;

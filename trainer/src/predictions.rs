@@ -1,20 +1,8 @@
 //! Out-of-fold predictions: what networks said about pictures of a fold that they were not trained on.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 
-use anemia_evaluation::Judged;
-use serde::{Deserialize, Serialize};
-
-/// One row of `predictions.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Prediction {
-    pub(crate) path: PathBuf,
-    pub(crate) anemic: bool,
-    pub(crate) photo_group: u64,
-    pub(crate) fold: u32,
-    pub(crate) logit: f32,
-}
+use anemia_evaluation::{Judged, Prediction};
 
 /// What somebody would say who only remembers the training pictures: the share of anemic ones among the files of the same
 /// photograph in other folds; where there are none, among all files of other folds.
@@ -64,14 +52,6 @@ impl Tally {
     fn share_without(self, part: Self) -> Option<f64> {
         let (anemic, all) = (self.anemic - part.anemic, self.all - part.all);
         (all > 0).then(|| anemic as f64 / all as f64)
-    }
-}
-
-impl Prediction {
-    /// What the network said, as a probability.
-    pub(crate) fn judged(&self) -> Judged {
-        let probability = 1.0 / (1.0 + (-f64::from(self.logit)).exp());
-        Judged { probability, anemic: self.anemic, group: self.photo_group }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anemia_evaluation::{Confusion, Interval, Judged, Line, Summary, plot, reliability, roc};
+use anemia_evaluation::{Confusion, Interval, Judged, Line, Prediction, Summary, plot, reliability, roc};
 use anemia_vision::{CutOut, Frame, Roi, write_png};
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::dataset;
 use crate::files::{read_rows, write_text};
-use crate::predictions::{Prediction, leaked, remembered};
+use crate::predictions::{leaked, remembered};
 use crate::torch::Epoch;
 
 /// Examples of errors that are shown, of each kind.

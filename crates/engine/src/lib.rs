@@ -10,11 +10,11 @@ mod selftest;
 
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Bundle, Manifest, Precision};
+use anemia_bundle::{Bundle, Input, Manifest, Output, Precision, Task};
 
 pub use error::EngineError;
 pub use library::{LIBRARY_VARIABLE, find_library, source_folder};
-pub use selftest::{answer, self_test};
+pub use selftest::{answer_to, self_test};
 
 /// A loaded network.
 pub trait Engine: Send {
@@ -55,7 +55,7 @@ pub fn load(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> R
     let model = bundle.model(precision)?;
     let network = bundle.read_model(model)?;
     let path = bundle.path_of(&model.path);
-    load_network(&Source { path: &path, network: &network, manifest: bundle.manifest(), precision }, options)
+    load_network(&Source::of(bundle.manifest(), &path, &network, precision), options)
 }
 
 /// A network that need not be in a bundle yet.
@@ -65,10 +65,21 @@ pub struct Source<'a> {
     pub path: &'a Path,
     /// The bytes of the ONNX file.
     pub network: &'a [u8],
-    /// Where its task, its input and its output are described.
-    pub manifest: &'a Manifest,
+    /// What it does.
+    pub task: Task,
+    /// What goes into it.
+    pub input: &'a Input,
+    /// What comes out of it.
+    pub output: &'a Output,
     /// Its precision.
     pub precision: Precision,
+}
+
+impl<'a> Source<'a> {
+    /// A network that `manifest` describes.
+    pub fn of(manifest: &'a Manifest, path: &'a Path, network: &'a [u8], precision: Precision) -> Self {
+        Self { path, network, task: manifest.task, input: &manifest.input, output: &manifest.output, precision }
+    }
 }
 
 /// Loads a network from memory; otherwise as [`load`].

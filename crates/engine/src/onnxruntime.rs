@@ -24,22 +24,22 @@ pub(crate) struct OnnxRuntime {
 
 impl OnnxRuntime {
     pub(crate) fn load(source: &Source<'_>, options: &EngineOptions) -> Result<Self, EngineError> {
-        let Source { path, network, manifest, precision } = *source;
-        let path = path.to_owned();
+        let Source { network, task, precision, .. } = *source;
+        let (path, wanted, given) = (source.path.to_owned(), source.input, source.output);
         let opened = library::open(options.library.as_deref())?;
         let failed = |cause: String| EngineError::Model { model: path.clone(), cause: one_line(&cause) };
 
         // From memory, not by path: what runs is what was hashed, and nothing outside the file can be pulled in.
         let session = session(&opened.environment, network, precision, options.threads).map_err(failed)?;
-        let size = [1, 3, i64::from(manifest.input.height), i64::from(manifest.input.width)];
-        expect_shape(&path, "input", session.inputs(), &manifest.input.name, Some(&size))?;
-        let output_shape = expect_shape(&path, "output", session.outputs(), &manifest.output.name, None)?;
-        let is_classifier = manifest.task == Task::Classify;
+        let size = [1, 3, i64::from(wanted.height), i64::from(wanted.width)];
+        expect_shape(&path, "input", session.inputs(), &wanted.name, Some(&size))?;
+        let output_shape = expect_shape(&path, "output", session.outputs(), &given.name, None)?;
+        let is_classifier = task == Task::Classify;
         if is_classifier && output_shape.iter().product::<i64>() != 1 {
             let (found, expected) = (format!("of shape {output_shape:?}"), "a single number".into());
             return Err(EngineError::Shape { model: path, part: "output", found, expected });
         }
-        let is_probability = is_classifier && manifest.output.kind == OutputKind::Probability;
+        let is_probability = is_classifier && given.kind == OutputKind::Probability;
 
         let allocator = session.allocator();
         let tensors = Tensor::<f32>::new(allocator, size).and_then(|mut input| {
@@ -47,8 +47,8 @@ impl OnnxRuntime {
             // Memory of the allocator holds whatever was there before.
             input.extract_tensor_mut().1.fill(0.0);
             let mut binding = session.create_binding()?;
-            binding.bind_input(&manifest.input.name, &input)?;
-            binding.bind_output(&manifest.output.name, &mut output)?;
+            binding.bind_input(&wanted.name, &input)?;
+            binding.bind_output(&given.name, &mut output)?;
             Ok((input, output, binding))
         });
         let (input, output, binding) = tensors.map_err(|error| failed(error.to_string()))?;

@@ -1,30 +1,35 @@
 //! The self-test: does this network, on this machine, give the answers that it gave where it was made?
 
+use std::path::Path;
+
 use anemia_bundle::Bundle;
-use anemia_vision::{Frame, read_picture};
+use anemia_vision::{Frame, InputSpec, read_picture};
 
 use crate::{Engine, EngineError};
 
-/// What a self-test compares: the number of a classifier, the mean over the map of a locator.
-pub fn answer(output: &[f32]) -> f32 {
-    output.iter().sum::<f32>() / output.len() as f32
+/// What a self-test compares, for the picture at `path`: the number of a classifier, the mean over the map of a locator.
+///
+/// `name` is what errors call the picture. It must have the size of `input`.
+pub fn answer_to(path: &Path, name: &str, input: &InputSpec, engine: &mut dyn Engine) -> Result<f32, EngineError> {
+    let unusable = |cause: String| EngineError::SelfTestPicture { picture: name.to_owned(), cause };
+    let mut picture = Frame::default();
+    read_picture(path, &mut picture).map_err(|error| unusable(error.to_string()))?;
+    let (width, height) = (picture.width(), picture.height());
+    if (width, height) != (input.width, input.height) {
+        return Err(unusable(format!("{width}×{height} pixels; expected {}×{}", input.width, input.height)));
+    }
+    input.write(picture.rgb(), engine.input());
+    let output = engine.run()?;
+    Ok(output.iter().sum::<f32>() / output.len() as f32)
 }
 
 /// Runs every picture of the bundle's self-test through `engine`.
 pub fn self_test(bundle: &Bundle, engine: &mut dyn Engine) -> Result<(), EngineError> {
     let spec = bundle.manifest().input.spec();
-    let mut picture = Frame::default();
     let answers = bundle.model(engine.precision()).map_or(&[][..], |model| &model.answers);
     for (at, test) in bundle.manifest().selftest.iter().enumerate() {
         let expected = answers.get(at).copied().unwrap_or(test.expected);
-        let unusable = |cause: String| EngineError::SelfTestPicture { picture: test.path.clone(), cause };
-        read_picture(&bundle.path_of(&test.path), &mut picture).map_err(|error| unusable(error.to_string()))?;
-        if (picture.width(), picture.height()) != (spec.width, spec.height) {
-            let (width, height) = (picture.width(), picture.height());
-            return Err(unusable(format!("{width}×{height} pixels; expected {}×{}", spec.width, spec.height)));
-        }
-        spec.write(picture.rgb(), engine.input());
-        let found = answer(engine.run()?);
+        let found = answer_to(&bundle.path_of(&test.path), &test.path, &spec, engine)?;
         let close = (found - expected).abs() <= test.tolerance;
         if !close {
             let tolerance = test.tolerance;

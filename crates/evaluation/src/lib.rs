@@ -4,6 +4,7 @@ mod bootstrap;
 mod calibration;
 mod metrics;
 mod plot;
+mod prediction;
 mod roc;
 mod summary;
 
@@ -11,6 +12,7 @@ pub use bootstrap::{Interval, ROUNDS, SEED, bootstrap};
 pub use calibration::{ReliabilityBin, calibration_error, fit_temperature, log_loss, reliability, scale};
 pub use metrics::{Confusion, auc};
 pub use plot::{Line, plot};
+pub use prediction::Prediction;
 pub use roc::{RocPoint, roc, sensitivity_at, threshold_for};
 pub use summary::{FIXED_SPECIFICITY, Summary};
 

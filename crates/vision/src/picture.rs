@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use image::error::{ImageError, LimitErrorKind};
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::Frame;
+use crate::{AlphaLocator, Frame, Locator, Roi};
 
 /// The most pixels that a picture may have: 64 Mpx. Memory is taken only after the header was checked against this.
 pub const MAX_PIXELS: u64 = 64 << 20;
@@ -45,9 +45,18 @@ pub enum PictureError {
     /// Ink colours, whose meaning depends on a printing profile.
     #[error("a CMYK picture has no defined screen colours; convert it to RGB")]
     Cmyk,
+    /// A cut-out is needed, and nothing marks the tissue.
+    #[error("it has no alpha, which marks the conjunctiva")]
+    NoAlpha,
     /// The bytes stop early or make no sense.
     #[error("the picture is damaged or cut short: {0}")]
     Damaged(String),
+}
+
+/// Reads a cut-out: a picture whose alpha is the tissue, which becomes `roi`.
+pub fn read_cutout(path: &Path, frame: &mut Frame, roi: &mut Roi) -> Result<(), PictureError> {
+    read_picture(path, frame)?;
+    if AlphaLocator.locate(frame, roi) { Ok(()) } else { Err(PictureError::NoAlpha) }
 }
 
 /// Reads a PNG or JPEG file as an upright frame. See [`decode_picture`].

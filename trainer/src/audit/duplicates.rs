@@ -41,12 +41,14 @@ const LOOK: usize = 6000;
 /// Finds copies that were mirrored, turned by quarters, moved, outlined or cropped anew, made brighter or darker, or
 /// compressed again; not those of another size or turned by other angles.
 pub fn group(plates: &[Plate]) -> Vec<usize> {
-    let tables: Vec<Table> = (0..TABLES).map(|seed| Table::of(plates, seed as u64)).collect();
+    let firsts: Vec<usize> =
+        plates.iter().scan(0, |next, plate| Some(std::mem::replace(next, *next + plate.points.len()))).collect();
+    let tables: Vec<Table> = (0..TABLES).map(|seed| Table::of(plates, &firsts, seed as u64)).collect();
     let copies: Vec<(usize, usize)> = (0..plates.len())
         .into_par_iter()
         .flat_map_iter(|plate| {
             let copies_of_it = |same: &[Match]| are_copies(&plates[plate], &plates[same[0].plate as usize], same);
-            let matches = matches(plates, plate, &tables);
+            let matches = matches(plates, plate, firsts[plate], &tables);
             let copies = matches.chunk_by(|a, b| a.plate == b.plate).filter(|same| copies_of_it(same));
             copies.map(|same| (plate, same[0].plate as usize)).collect::<Vec<_>>()
         })
@@ -67,12 +69,12 @@ struct Match {
     turn: Turn,
 }
 
-/// What looks like the points of a plate, in the order of the other plates.
-fn matches(plates: &[Plate], plate: usize, tables: &[Table]) -> Vec<Match> {
+/// What looks like the points of a plate, of which `first` is the number of the first, in the order of the other plates.
+fn matches(plates: &[Plate], plate: usize, first: usize, tables: &[Table]) -> Vec<Match> {
     let mut found = Vec::new();
     for table in tables {
         for (of, point) in plates[plate].points.iter().enumerate() {
-            for other in table.neighbours(plate as u32, of as u32).filter(|other| other.plate as usize > plate) {
+            for other in table.neighbours(first + of).filter(|other| other.plate as usize > plate) {
                 let (turn, likeness) = point.likest(&plates[other.plate as usize].points[other.point as usize]);
                 if likeness >= ALIKE {
                     found.push(Match { plate: other.plate, point: other.point, of: of as u32, turn });
@@ -88,9 +90,8 @@ fn matches(plates: &[Plate], plate: usize, tables: &[Table]) -> Vec<Match> {
 /// One hash table: points in the order of their places, and where each of them is.
 struct Table {
     entries: Vec<Entry>,
-    /// Place in `entries` of the first point of each plate, and of the others after it.
+    /// Where in `entries` each point is, plate after plate.
     at: Vec<u32>,
-    firsts: Vec<u32>,
 }
 
 /// A point in a hash table.
@@ -103,7 +104,8 @@ struct Entry {
 }
 
 impl Table {
-    fn of(plates: &[Plate], seed: u64) -> Self {
+    /// `firsts` holds the number of each plate's first point, counted through all plates.
+    fn of(plates: &[Plate], firsts: &[usize], seed: u64) -> Self {
         let projections = Projections::new(seed);
         let mut entries: Vec<Entry> = plates
             .par_iter()
@@ -119,21 +121,16 @@ impl Table {
         entries.par_sort_unstable_by(|a, b| {
             a.place.cmp(&b.place).then(a.along.total_cmp(&b.along)).then((a.plate, a.point).cmp(&(b.plate, b.point)))
         });
-        let mut firsts = vec![0];
-        firsts.extend(plates.iter().scan(0, |sum, plate| {
-            *sum += plate.points.len() as u32;
-            Some(*sum)
-        }));
         let mut at = vec![0; entries.len()];
         for (index, entry) in entries.iter().enumerate() {
-            at[(firsts[entry.plate as usize] + entry.point) as usize] = index as u32;
+            at[firsts[entry.plate as usize] + entry.point as usize] = index as u32;
         }
-        Self { entries, at, firsts }
+        Self { entries, at }
     }
 
     /// The points in the place of this one that are nearest to it.
-    fn neighbours(&self, plate: u32, point: u32) -> impl Iterator<Item = &Entry> {
-        let at = self.at[(self.firsts[plate as usize] + point) as usize] as usize;
+    fn neighbours(&self, point: usize) -> impl Iterator<Item = &Entry> {
+        let at = self.at[point] as usize;
         let here = move |other: &&Entry| other.place == self.entries[at].place;
         let before = self.entries[..at].iter().rev().take(NEIGHBOURS).take_while(here);
         before.chain(self.entries[at + 1..].iter().take(NEIGHBOURS).take_while(here))
@@ -179,13 +176,13 @@ fn are_copies(a: &Plate, b: &Plate, matches: &[Match]) -> bool {
         let (x, y) = turned(one.turn, from.x as i64, from.y as i64);
         (at.x as i64 - x, at.y as i64 - y)
     };
-    let agree = |one: &Match, other: &Match| {
-        let ((x, y), (u, v)) = (corner(one), corner(other));
-        one.turn == other.turn && (x - u).abs() <= NEAR && (y - v).abs() <= NEAR
+    let laid: Vec<(Turn, (i64, i64))> = matches.iter().map(|one| (one.turn, corner(one))).collect();
+    let votes = |(turn, (x, y)): &(Turn, (i64, i64))| {
+        let agrees = |(t, (u, v)): &&(Turn, (i64, i64))| t == turn && (x - u).abs() <= NEAR && (y - v).abs() <= NEAR;
+        laid.iter().filter(agrees).count()
     };
     let needed = if a.points.len().min(b.points.len()) < FEW { 1 } else { VOTES };
-    let mut ranked: Vec<(usize, &Match)> =
-        matches.iter().map(|one| (matches.iter().filter(|other| agree(one, other)).count(), one)).collect();
+    let mut ranked: Vec<(usize, &Match)> = laid.iter().map(votes).zip(matches).collect();
     ranked.sort_by_key(|one| std::cmp::Reverse(one.0));
     ranked.iter().take_while(|one| one.0 >= needed).take(TRIES).any(|(_, one)| {
         let (at, from) = (&a.points[one.of as usize], &b.points[one.point as usize]);

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anemia_evaluation::{Confusion, Judged, ROUNDS, SEED, auc, bootstrap};
+use anemia_evaluation::{Confusion, Judged, Prediction, ROUNDS, SEED, auc, bootstrap};
 use anyhow::{Context, Result};
 
 use crate::files::read_rows;
-use crate::predictions::{Prediction, leaked, remembered};
+use crate::predictions::{leaked, remembered};
 
 /// The AUC of `predictions` on all pictures, on those without a copy in another fold, and on those with one.
 ///

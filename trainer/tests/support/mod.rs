@@ -15,28 +15,13 @@ use image::{Rgba, RgbaImage};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-pub use common::{SmallDisk, data, project, texts};
+pub use common::{SmallDisk, cutout, data, project, texts};
 
 pub fn anemia_train(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anemia-train"));
     command.args(arguments);
     common::with_library(&mut command);
     command
-}
-
-/// The cut-out of a phantom: its tissue, and nothing around it.
-pub fn cutout(seed: u64, pallor: f32) -> RgbaImage {
-    let mut frame = Frame::default();
-    let roi = Phantom { pallor, blur: 0, ..Phantom::from_seed(seed) }.render(480, 270, &mut frame);
-    RgbaImage::from_fn(roi.width() as u32, roi.height() as u32, |x, y| {
-        let (x, y) = (roi.x() + x as usize, roi.y() + y as usize);
-        if roi.contains(x, y) {
-            let [r, g, b] = frame.pixel(x, y);
-            Rgba([r, g, b, 255])
-        } else {
-            Rgba([0; 4])
-        }
-    })
 }
 
 /// Tissue that looks like no other: a crescent of its own shape, full of spots.
