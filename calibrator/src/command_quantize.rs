@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anemia_bundle::{Bundle, FileEntry, Manifest, ModelFile, Precision, Sha256, write_bundle};
+use anemia_bundle::{Bundle, FileEntry, Manifest, ModelFile, Precision, Sha256, Task, write_bundle};
 use anemia_engine::{EngineOptions, Source};
 use anemia_onnx::proto::ModelProto;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::quantize::{self, Format};
@@ -42,9 +42,14 @@ impl Quantize {
     pub(crate) fn run(&self) -> Result<()> {
         ensure!(!self.out.exists(), "{}: exists already; remove it or choose another folder", self.out.display());
         ensure!(!self.precisions.contains(&Precision::Fp32), "--precisions fp32: is what the others are made from");
+        let twice = (1..self.precisions.len()).find(|&at| self.precisions[..at].contains(&self.precisions[at]));
+        if let Some(at) = twice {
+            bail!("--precisions: {} is there twice; expected each once", self.precisions[at]);
+        }
         let recipe = Recipe::find(&self.recipe)?;
         let bundle = Bundle::open(&self.bundle)?;
         let mut manifest = bundle.manifest().clone();
+        ensure!(manifest.task == Task::Classify, "{}: is a locator; expected a classifier", self.bundle.display());
         let fp32 = bundle.model(Precision::Fp32)?.clone();
         let path = bundle.path_of(&fp32.path);
         let bytes = bundle.read_model(&fp32)?;
@@ -61,8 +66,7 @@ impl Quantize {
             self.data.display()
         ));
 
-        let mut files = copied(&bundle)?;
-        manifest.models.retain(|model| model.precision == Precision::Fp32);
+        let mut files = kept(&bundle, &mut manifest)?;
         let encode = |name: &str, model: &ModelProto, start: Instant| {
             let (encoded, seconds) = (anemia_onnx::encode(model), start.elapsed().as_secs_f64());
             let share = encoded.len() as f64 / bytes.len() as f64;
@@ -71,36 +75,42 @@ impl Quantize {
         };
         for &precision in &self.precisions {
             let (start, name) = (Instant::now(), format!("{precision}.onnx"));
-            let mut beside: Vec<(&str, Vec<u8>)> = Vec::new();
-            let encoded = match precision {
-                Precision::Fp16 => encode(&name, &write::fp16(&network), start),
+            let mut tensorrt = None;
+            let (encoded, temperature) = match precision {
+                Precision::Fp16 => {
+                    let own = quantize::fp16(&network, &maps, &recipe)?;
+                    (encode(&name, &write::fp16(&own), start), own.temperature)
+                }
                 Precision::Int8 => {
                     let own = quantize::int8(&network, &maps, Format::Unsigned, &recipe)?;
                     let encoded = encode(&name, &write::int8_onnxruntime(&own), start);
                     let (start, name) = (Instant::now(), "int8.tensorrt.onnx");
                     let board = quantize::int8(&network, &maps, Format::Signed, &recipe)?;
-                    beside.push((name, encode(name, &write::int8_tensorrt(&board), start)));
-                    beside.push(("calibration.cache", exports::calibration_cache(&board).into_bytes()));
-                    beside.push(("dynamic-ranges.csv", exports::dynamic_ranges(&board)?.into_bytes()));
-                    encoded
+                    let for_board = encode(name, &write::int8_tensorrt(&board), start);
+                    tensorrt = Some(FileEntry { path: name.to_owned(), sha256: Sha256::of(&for_board) });
+                    files.push((name.to_owned(), for_board));
+                    let cache = exports::calibration_cache(&board);
+                    for (name, text) in [(exports::CACHE, cache), (exports::RANGES, exports::dynamic_ranges(&board)?)] {
+                        let content = text.into_bytes();
+                        manifest.files.push(FileEntry { path: name.to_owned(), sha256: Sha256::of(&content) });
+                        files.push((name.to_owned(), content));
+                    }
+                    (encoded, own.temperature)
                 }
                 Precision::Int4 => {
                     let own = quantize::int4(&network, &maps, bytes.len(), &recipe)?;
-                    encode(&name, &write::int4(&own), start)
+                    (encode(&name, &write::int4(&own), start), own.temperature)
                 }
                 // Refused above.
                 Precision::Fp32 => continue,
             };
-            for (name, content) in beside {
-                manifest.files.push(FileEntry { path: name.to_owned(), sha256: Sha256::of(&content) });
-                files.push((name.to_owned(), content));
-            }
             manifest.models.push(ModelFile {
                 precision,
                 path: name.clone(),
                 sha256: Sha256::of(&encoded),
                 answers: Vec::new(),
-                operating_point: fp32.operating_point,
+                tensorrt,
+                operating_point: fp32.operating_point.map(|point| point.cooled(temperature)),
                 metrics: Vec::new(),
             });
             files.push((name, encoded));
@@ -143,17 +153,15 @@ impl Quantize {
     }
 }
 
-/// The files of the fp32 bundle that the new one has too.
-fn copied(bundle: &Bundle) -> Result<Vec<(String, Vec<u8>)>> {
-    let manifest = bundle.manifest();
-    let others = manifest.models.iter().filter(|model| model.precision != Precision::Fp32).map(|model| &model.path);
-    let others: Vec<&String> = others.collect();
-    let kept = manifest.all_files().filter(|(path, _)| !others.iter().any(|other| other == path));
-    kept.map(|(path, _)| {
+/// The files that the new bundle has in common with that of the fp32 network, which `manifest` is left with.
+fn kept(bundle: &Bundle, manifest: &mut Manifest) -> Result<Vec<(String, Vec<u8>)>> {
+    manifest.models.retain(|model| model.precision == Precision::Fp32);
+    manifest.files.retain(|file| ![exports::CACHE, exports::RANGES].contains(&file.path.as_str()));
+    let read = |(path, _): (&str, _)| {
         let full = bundle.path_of(path);
         Ok((path.to_owned(), std::fs::read(&full).with_context(|| format!("{}", full.display()))?))
-    })
-    .collect()
+    };
+    manifest.all_files().map(read).collect()
 }
 
 /// Stands for the calibration pictures and their order.

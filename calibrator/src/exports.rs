@@ -4,6 +4,11 @@ use anyhow::Result;
 
 use crate::quantize::Quantized;
 
+/// Names of the two files in a bundle.
+pub const CACHE: &str = "calibration.cache";
+/// The second of them.
+pub const RANGES: &str = "dynamic-ranges.csv";
+
 /// The text of a calibration cache of TensorRT 8.5.2: a line for each value, its scale as the bits of a big-endian float.
 ///
 /// Every value is listed, also those that the int8 network keeps as floats: TensorRT without rounding in the graph wants all.

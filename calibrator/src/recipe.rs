@@ -23,7 +23,7 @@ pub struct Recipe {
     pub compensate: bool,
     /// Give every output the mean back that rounding took.
     pub correct_bias: bool,
-    /// Fit factor and offset of the network's result to that of the fp32 network on the calibration pictures.
+    /// Fit temperature and offset of the logit to that of the fp32 network on the calibration pictures.
     pub refit: bool,
     /// Share of the multiplications of an int8 network that may stay in floats, for the values that 8 bits hurt most; 0 to 1.
     pub float_share: f64,

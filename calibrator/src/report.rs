@@ -6,6 +6,7 @@ use std::time::Instant;
 use anemia_bundle::{Input, Output, OutputKind, Precision, Task};
 use anemia_engine::{Engine, EngineOptions, Source};
 use anemia_evaluation::{Interval, Judged, Prediction, Summary};
+use anemia_onnx::proto::ModelProto;
 use anemia_vision::InputSpec;
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use crate::folds::{Fold, Run};
 use crate::network::Map;
-use crate::quantize::{self, Format};
+use crate::quantize::{self, Format, Quantized};
 use crate::{Recipe, output::say, pictures, write};
 
 /// Quantizes the network of every fold with pictures that it was trained on, and measures it on those that it was not.
@@ -128,7 +129,7 @@ impl Report {
             let mut reference: Vec<f32> = Vec::new();
             for ((kind, _, precision), gathered) in KINDS.iter().zip(&mut gathered) {
                 let start = Instant::now();
-                let network = network_of(*kind, fold, &calibration, recipe)?;
+                let (network, temperature) = network_of(*kind, fold, &calibration, recipe)?;
                 gathered.seconds += start.elapsed().as_secs_f64() / run.folds.len() as f64;
                 gathered.bytes += network.len();
                 let mut engine = engine(fold, &network, *precision)?;
@@ -136,7 +137,7 @@ impl Report {
                 for map in &test {
                     engine.input().copy_from_slice(&map.values);
                     let start = Instant::now();
-                    logits.push(engine.run()?[0]);
+                    logits.push(engine.run()?[0] / temperature);
                     gathered.times.push(start.elapsed().as_secs_f64() * 1e3);
                 }
                 if *kind == Kind::Fp32 {
@@ -167,16 +168,17 @@ impl Report {
     }
 }
 
-fn network_of(kind: Kind, fold: &Fold, calibration: &[Map], recipe: &Recipe) -> Result<Vec<u8>> {
+/// The bytes of a network, and what its logits are to be divided by.
+fn network_of(kind: Kind, fold: &Fold, calibration: &[Map], recipe: &Recipe) -> Result<(Vec<u8>, f32)> {
     let network = &fold.network;
-    let model = match kind {
-        Kind::Fp32 => return Ok(fold.bytes.clone()),
-        Kind::Fp16 => write::fp16(network),
-        Kind::Int8 => write::int8_onnxruntime(&quantize::int8(network, calibration, Format::Unsigned, recipe)?),
-        Kind::Int8TensorRt => write::int8_tensorrt(&quantize::int8(network, calibration, Format::Signed, recipe)?),
-        Kind::Int4 => write::int4(&quantize::int4(network, calibration, fold.bytes.len(), recipe)?),
+    let (quantized, form): (_, fn(&Quantized) -> ModelProto) = match kind {
+        Kind::Fp32 => return Ok((fold.bytes.clone(), 1.0)),
+        Kind::Fp16 => (quantize::fp16(network, calibration, recipe)?, write::fp16),
+        Kind::Int8 => (quantize::int8(network, calibration, Format::Unsigned, recipe)?, write::int8_onnxruntime),
+        Kind::Int8TensorRt => (quantize::int8(network, calibration, Format::Signed, recipe)?, write::int8_tensorrt),
+        Kind::Int4 => (quantize::int4(network, calibration, fold.bytes.len(), recipe)?, write::int4),
     };
-    Ok(anemia_onnx::encode(&model))
+    Ok((anemia_onnx::encode(&form(&quantized)), quantized.temperature))
 }
 
 fn engine(fold: &Fold, network: &[u8], precision: Precision) -> Result<Box<dyn Engine>> {

@@ -9,23 +9,23 @@ use crate::network::{Activation, Conv, Network, Op};
 use crate::quantize::{Grid, Quantized, Weights};
 
 /// 16-bit weights that become 32-bit floats when the network is loaded; TensorRT computes in 16 bits.
-pub fn fp16(network: &Network) -> ModelProto {
-    Writer::new(network, None, Form::Half).write()
+pub fn fp16(quantized: &Quantized) -> ModelProto {
+    Writer::new(quantized, Form::Half).write()
 }
 
 /// Integers from end to end as ONNX Runtime fuses them: bytes with a zero point, weights as integers in the file.
 pub fn int8_onnxruntime(quantized: &Quantized) -> ModelProto {
-    Writer::new(&quantized.network, Some(quantized), Form::Integers).write()
+    Writer::new(quantized, Form::Integers).write()
 }
 
 /// As TensorRT 8 wants it: integers around zero, weights as 32-bit floats that are quantized in the graph.
 pub fn int8_tensorrt(quantized: &Quantized) -> ModelProto {
-    Writer::new(&quantized.network, Some(quantized), Form::Rounded).write()
+    Writer::new(quantized, Form::Rounded).write()
 }
 
 /// Packed 4-bit weights in blocks, values in floats; the operator set 21, which has 4-bit integers.
 pub fn int4(quantized: &Quantized) -> ModelProto {
-    let mut model = Writer::new(&quantized.network, Some(quantized), Form::Integers).write();
+    let mut model = Writer::new(quantized, Form::Integers).write();
     model.ir_version = Some(10);
     model.opset_import[0].version = Some(21);
     model
@@ -44,15 +44,15 @@ enum Form {
 
 struct Writer<'a> {
     network: &'a Network,
-    quantized: Option<&'a Quantized>,
+    quantized: &'a Quantized,
     form: Form,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(network: &'a Network, quantized: Option<&'a Quantized>, form: Form) -> Self {
-        Self { network, quantized, form, nodes: Vec::new(), constants: Vec::new() }
+    fn new(quantized: &'a Quantized, form: Form) -> Self {
+        Self { network: &quantized.network, quantized, form, nodes: Vec::new(), constants: Vec::new() }
     }
 
     fn write(mut self) -> ModelProto {
@@ -112,7 +112,7 @@ impl<'a> Writer<'a> {
         let (weights, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let per_group = conv.inputs / conv.groups;
         let shape = [conv.outputs, per_group, conv.kernel, conv.kernel].map(|size| size as i64);
-        let quantized = self.quantized.and_then(|quantized| quantized.weights[at].as_ref());
+        let quantized = self.quantized.weights[at].as_ref();
         let (weights, bias) = match (quantized, self.form) {
             (Some(quantized), Form::Integers) => {
                 let weights = self.integers(quantized, &weights, &shape);
@@ -189,7 +189,7 @@ impl<'a> Writer<'a> {
     /// The bias: as 32-bit integers where the convolution computes in integers, else as floats.
     fn bias(&mut self, conv: &Conv, weights: &Weights, input: usize, name: &str) -> String {
         let shape = [conv.outputs as i64];
-        let Some(scales) = self.quantized.and_then(|quantized| quantized.bias_scales(weights, input)) else {
+        let Some(scales) = self.quantized.bias_scales(weights, input) else {
             self.constants.push(float_tensor(name, &shape, &conv.bias));
             return name.to_owned();
         };
@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
 
     /// The name of a value behind its rounding.
     fn round(&mut self, value: usize, name: &str) -> String {
-        let Some(Grid { scale, zero, low, .. }) = self.quantized.and_then(|quantized| quantized.grids[value]) else {
+        let Some(Grid { scale, zero, low, .. }) = self.quantized.grids[value] else {
             return name.to_owned();
         };
         let (scale_name, zero_name) = (format!("{name}.scale"), format!("{name}.zero"));

@@ -12,6 +12,7 @@ use anemia_bundle::{Bundle, Precision};
 use anemia_calibrator::quantize::{self, Format};
 use anemia_calibrator::{Recipe, network, pictures, write};
 use anemia_engine::{EngineOptions, Source, load_network, self_test};
+use anemia_onnx::proto::{ModelProto, TensorProto};
 use image::{Rgba, RgbaImage};
 
 fn calibrate(arguments: &[&str]) -> Command {
@@ -96,22 +97,24 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
     let int8 = quantize::int8(&network, &maps, Format::Unsigned, &recipe).unwrap();
     let board = quantize::int8(&network, &maps, Format::Signed, &recipe).unwrap();
     let int4 = quantize::int4(&network, &maps, bytes.len(), &recipe).unwrap();
+    let fp16 = quantize::fp16(&network, &maps, &recipe).unwrap();
     // Floats differ in their last digits. Of integers, a value in the middle between two may fall to either side, and that
     // spreads through 60 layers as far as rounding itself does; the next test looks at few layers, and closely.
     let written = [
+        (Precision::Fp16, write::fp16(&fp16), &fp16, [0.002, 0.002]),
         (Precision::Int8, write::int8_onnxruntime(&int8), &int8, [0.3, 0.8]),
         (Precision::Int8, write::int8_tensorrt(&board), &board, [0.3, 0.8]),
         (Precision::Int4, write::int4(&int4), &int4, [0.002, 0.002]),
+        (Precision::Fp16, expanded(&write::int4(&int4)), &int4, [0.002, 0.002]),
     ];
     for (precision, model, quantized, [middle, most]) in written {
         let network = anemia_onnx::encode(&model);
         let path = Path::new("test.onnx");
         let source = Source::of(bundle.manifest(), path, &network, precision);
         let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
-        let dequantized = quantized.dequantized();
         let difference = |map: &network::Map| {
             engine.input().copy_from_slice(&map.values);
-            (engine.run().unwrap()[0] - quantized.simulate(&dequantized, map).values[0]).abs()
+            (engine.run().unwrap()[0] - quantized.simulate(map).values[0]).abs()
         };
         let mut differences: Vec<f32> = maps.iter().map(difference).collect();
         differences.sort_by(f32::total_cmp);
@@ -120,6 +123,28 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
             "{precision}: {differences:?}"
         );
     }
+}
+
+/// A board without 4-bit integers gets the same weights, and its 16-bit floats hold them.
+fn expanded(int4: &ModelProto) -> ModelProto {
+    let expanded = anemia_onnx::expand(int4).unwrap();
+    let graph = expanded.graph.as_ref().unwrap();
+    assert!(
+        graph
+            .node
+            .iter()
+            .all(|node| ["Conv", "Add", "Clip", "GlobalAveragePool", "Sigmoid", "Flatten"].contains(&node.op_type()))
+    );
+    let is_weight = |tensor: &&TensorProto| tensor.name().ends_with(".weight");
+    let weights: Vec<&TensorProto> = graph.initializer.iter().filter(is_weight).collect();
+    assert_eq!(weights.len(), graph.node.iter().filter(|node| node.op_type() == "Conv").count());
+    for weight in weights {
+        let bytes = weight.raw_data.as_ref().unwrap();
+        for value in bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())) {
+            assert_eq!(half::f16::from_f32(value).to_f32(), value, "{}", weight.name());
+        }
+    }
+    expanded
 }
 
 /// Three layers whose integers are as large as they may be: kernels that saturate would be far off.
@@ -160,13 +185,12 @@ fn bright_pictures_and_heavy_weights_give_the_promised_number() {
         let (path, precision) = (Path::new("test.onnx"), Precision::Int8);
         let source = Source::of(bundle.manifest(), path, &bytes, precision);
         let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
-        let dequantized = quantized.dequantized();
         // What one step of the means, which the last layer reads, is worth in the result.
-        let last = dequantized.conv(3).unwrap().weights.iter().map(|weight| weight.abs()).sum::<f32>();
+        let last = quantized.network.conv(3).unwrap().weights.iter().map(|weight| weight.abs()).sum::<f32>();
         let quantum = quantized.grids[3].unwrap().scale * last;
         for map in &pictures {
             engine.input().copy_from_slice(&map.values);
-            let (found, promised) = (engine.run().unwrap()[0], quantized.simulate(&dequantized, map).values[0]);
+            let (found, promised) = (engine.run().unwrap()[0], quantized.simulate(map).values[0]);
             assert!((found - promised).abs() <= quantum, "{name}: {found}, promised {promised}, a step is {quantum}");
         }
     }
@@ -190,11 +214,24 @@ fn what_cannot_be_quantized_is_refused_in_one_line() {
     };
     refused(&["--pictures", "4"], "4 calibration pictures are asked for and there are 3");
     refused(&["--precisions", "fp32"], "is what the others are made from");
+    refused(&["--precisions", "int8,fp16,int8"], "int8 is there twice");
     refused(&["--recipe", "none"], "expected `paper`, `best` or a YAML file");
     RgbaImage::from_pixel(60, 40, Rgba([0, 0, 0, 255])).save(data.join("black.png")).unwrap();
     refused(&["--pictures", "4"], "black.png: has the same colour everywhere");
     std::fs::write(data.join("black.png"), b"not a picture").unwrap();
     refused(&["--pictures", "4"], "black.png");
+}
+
+#[test]
+fn a_locator_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [bundle, data, out] =
+        [common::project().join("models/locator"), folder.path().into(), folder.path().join("out")]
+            .map(|path: PathBuf| path.to_string_lossy().into_owned());
+    let (_, errors, code) =
+        common::texts(&calibrate(&["quantize", "--bundle", &bundle, "--data", &data, "--out", &out]).output().unwrap());
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("is a locator; expected a classifier"), "{errors}");
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn write(folder: &Path, network: &[u8], expected: f32) {
             path: "fp32.onnx".into(),
             sha256: Sha256::of(network),
             answers: Vec::new(),
+            tensorrt: None,
             operating_point: Some(OperatingPoint { threshold: 0.5, indeterminate: [0.4, 0.6], temperature: 1.0 }),
             metrics: Vec::new(),
         }],

@@ -60,6 +60,7 @@ pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
             path: "fp32.onnx".into(),
             sha256: Sha256::of(network),
             answers: Vec::new(),
+            tensorrt: None,
             operating_point: content.operating_point,
             metrics: content.metrics.clone(),
         }],

@@ -148,6 +148,16 @@ impl Network {
         (0..self.steps.len()).filter(|&at| self.steps[at].inputs.contains(&value)).collect()
     }
 
+    /// Whether a step gives the one number that decides, before it becomes a probability.
+    pub fn gives_logit(&self, at: usize) -> bool {
+        let is_last = match &self.steps[at + 1..] {
+            [] => true,
+            [after] => after.op == Op::Sigmoid,
+            _ => false,
+        };
+        is_last && self.shapes()[at + 1] == [1; 3]
+    }
+
     /// Name of a value.
     pub fn value_name(&self, value: usize) -> &str {
         if value == 0 { &self.input } else { &self.steps[value - 1].name }

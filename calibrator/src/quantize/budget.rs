@@ -27,7 +27,8 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
         let Some(covariance) = observed.covariances[at].as_ref().filter(|_| bits[at] == 4 && bytes > 0) else {
             continue;
         };
-        let rounded = round(conv, WeightFormat { bits: 4, pairs: false }, Rounding::Scaled, covariance)?.floats();
+        let rounded =
+            round(conv, WeightFormat { bits: 4, pairs: false, halves: true }, Rounding::Scaled, covariance)?.floats();
         let lost: Vec<f32> = rounded.iter().zip(&conv.weights).map(|(a, b)| a - b).collect();
         let more = cost(conv, 8) - cost(conv, 4);
         candidates.push((

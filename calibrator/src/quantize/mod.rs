@@ -22,6 +22,12 @@ pub use weights::Weights;
 use crate::network::{Map, Network};
 use crate::recipe::Recipe;
 
+/// fp16: weights of 16 bits; values stay floats.
+pub fn fp16(network: &Network, pictures: &[Map], recipe: &Recipe) -> Result<Quantized> {
+    let (bits, rounded) = (vec![16; network.steps.len()], vec![false; network.steps.len() + 1]);
+    pass::quantize(network, pictures, &bits, None, &rounded, recipe)
+}
+
 /// int8 for one runtime: `Format::Unsigned` for ONNX Runtime, `Format::Signed` for TensorRT.
 pub fn int8(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe) -> Result<Quantized> {
     let mut network = network.clone();

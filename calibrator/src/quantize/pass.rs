@@ -7,7 +7,7 @@ use super::grid::{Format, Grid};
 use super::moments::Moments;
 use super::observe::check_finite;
 use super::ranges::Histogram;
-use super::rounding::round;
+use super::rounding::{round, round_to_halves};
 use super::weights::{WeightFormat, Weights};
 use crate::network::{Map, Network, Op, Step, run_all};
 use crate::recipe::Recipe;
@@ -15,14 +15,16 @@ use crate::recipe::Recipe;
 /// A quantized network: what its file is written from.
 #[derive(Clone, Debug)]
 pub struct Quantized {
-    /// Steps and corrected biases. The weights are those that were rounded.
+    /// The network that the integers stand for.
     pub network: Network,
-    /// For each step that is a convolution, its integers.
+    /// For each step that is a convolution, its integers; none where its weights are 16-bit floats.
     pub weights: Vec<Option<Weights>>,
     /// For each value the grid it is rounded to, where it is.
     pub grids: Vec<Option<Grid>>,
     /// For each value the greatest magnitude that the float network gave it.
     pub amax: Vec<f32>,
+    /// What the logit at the end is to be divided by, so that it lies nearest to that of the float network.
+    pub temperature: f32,
 }
 
 /// Quantizes the weights to `bits` for each step, and where there is a `format`, the values that are `rounded`.
@@ -34,7 +36,13 @@ pub fn quantize(
     rounded: &[bool],
     recipe: &Recipe,
 ) -> Result<Quantized> {
-    let mut result = Quantized { network: network.clone(), weights: Vec::new(), grids: Vec::new(), amax: Vec::new() };
+    let mut result = Quantized {
+        network: network.clone(),
+        weights: Vec::new(),
+        grids: Vec::new(),
+        amax: Vec::new(),
+        temperature: 1.0,
+    };
     let mut walk = Walk { float: Vec::new(), own: Vec::new() };
     let add = |result: &mut Quantized, walk: &mut Walk, float: Vec<Map>, mut own: Vec<Map>| {
         let value = walk.float.len();
@@ -66,21 +74,32 @@ pub fn quantize(
                 if recipe.compensate {
                     wanted.weights = moments.compensated(conv).with_context(named)?;
                 }
-                let weight_format = WeightFormat { bits: bits[at], pairs: format == Some(Format::Unsigned) };
-                let weights =
-                    round(&wanted, weight_format, recipe.rounding, &moments.covariance).with_context(named)?;
-                let mut rounded = conv.clone();
-                rounded.weights = weights.floats();
+                let mut kept = conv.clone();
+                let weights = if bits[at] == 16 {
+                    kept.weights =
+                        round_to_halves(&wanted, recipe.rounding, &moments.covariance).with_context(named)?;
+                    None
+                } else {
+                    let pairs = format == Some(Format::Unsigned);
+                    let weight_format = WeightFormat { bits: bits[at], pairs, halves: format.is_none() };
+                    let weights =
+                        round(&wanted, weight_format, recipe.rounding, &moments.covariance).with_context(named)?;
+                    kept.weights = weights.floats();
+                    Some(weights)
+                };
                 if recipe.correct_bias {
-                    let correction = moments.bias_correction(conv, &rounded.weights);
-                    rounded.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
+                    let correction = moments.bias_correction(conv, &kept.weights);
+                    kept.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
                 }
-                if let Some(changed) = result.network.conv_mut(at) {
-                    changed.bias.clone_from(&rounded.bias);
-                    changed.weights.clone_from(&wanted.weights);
+                let mut own = run_all(&Step { op: Op::Conv(kept.clone()), ..step.clone() }, &walk.own);
+                if recipe.refit && network.gives_logit(at) {
+                    let (temperature, offset) = refit(&float, &own);
+                    result.temperature = temperature;
+                    kept.bias[0] += offset;
+                    own.iter_mut().for_each(|map| map.values[0] += offset);
                 }
-                let quantized = Step { op: Op::Conv(rounded), ..step.clone() };
-                (Some(weights), run_all(&quantized, &walk.own))
+                result.network.steps[at].op = Op::Conv(kept);
+                (weights, own)
             }
             _ => (None, run_all(step, &walk.own)),
         };
@@ -88,11 +107,6 @@ pub fn quantize(
         add(&mut result, &mut walk, float, own);
         network.forget(&mut walk.float, at);
         network.forget(&mut walk.own, at);
-    }
-    if recipe.refit {
-        let logits =
-            |maps: &[Vec<Map>]| maps.last().map_or(Vec::new(), |maps| maps.iter().map(|map| map.values[0]).collect());
-        result.refit(&logits(&walk.float), &logits(&walk.own));
     }
     Ok(result)
 }
@@ -104,17 +118,6 @@ struct Walk {
 }
 
 impl Quantized {
-    /// The network that the integers stand for, in floats.
-    pub fn dequantized(&self) -> Network {
-        let mut network = self.network.clone();
-        for (at, weights) in self.weights.iter().enumerate() {
-            if let (Some(weights), Some(conv)) = (weights, network.conv_mut(at)) {
-                conv.weights = weights.floats();
-            }
-        }
-        network
-    }
-
     /// What one step of each bias stands for in a convolution of integers, which reads `input`; `None` where it reads floats.
     pub fn bias_scales(&self, weights: &Weights, input: usize) -> Option<Vec<f32>> {
         let grid = self.grids[input].filter(|grid| grid.low == 0)?;
@@ -122,33 +125,31 @@ impl Quantized {
     }
 
     /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
-    pub fn simulate(&self, dequantized: &Network, picture: &Map) -> Map {
-        let mut values = dequantized.values(picture, |value, map| {
+    pub fn simulate(&self, picture: &Map) -> Map {
+        let mut values = self.network.values(picture, |value, map| {
             if let Some(grid) = &self.grids[value] {
                 map.values.iter_mut().for_each(|x| *x = grid.round(*x));
             }
         });
         values.pop().expect("the picture is a value")
     }
+}
 
-    /// Factor and offset of the single number at the end, so that it lies nearest to the float network's: least squares.
-    fn refit(&mut self, float: &[f32], own: &[f32]) {
-        let last = self.network.steps.len() - 1;
-        if self.network.conv(last).is_none_or(|conv| conv.outputs != 1) || float.len() < 8 {
-            return;
-        }
-        let mean = |all: &[f32]| all.iter().map(|x| f64::from(*x)).sum::<f64>() / all.len() as f64;
-        let (wanted, got) = (mean(float), mean(own));
-        let along = |a: &[f32], b: &[f32], at: f64, bt: f64| -> f64 {
-            a.iter().zip(b).map(|(a, b)| (f64::from(*a) - at) * (f64::from(*b) - bt)).sum()
-        };
-        let spread = along(own, own, got, got);
-        let factor = if spread > 0.0 { along(float, own, wanted, got) / spread } else { 1.0 };
-        // A factor far from 1 would say that the network is broken, not that it needs a correction.
-        let factor = factor.clamp(0.5, 2.0);
-        if let (Some(conv), Some(weights)) = (self.network.conv_mut(last), self.weights[last].as_mut()) {
-            weights.scales.iter_mut().for_each(|scale| *scale *= factor as f32);
-            conv.bias[0] = (f64::from(conv.bias[0]) * factor + wanted - factor * got) as f32;
-        }
+/// Temperature and offset with which `own` logits, `(own + offset) / temperature`, lie nearest to those of the `float` network:
+/// least squares.
+fn refit(float: &[Map], own: &[Map]) -> (f32, f32) {
+    // From fewer the pictures would be learned by heart.
+    if own.len() < 8 {
+        return (1.0, 0.0);
     }
+    let mean = |maps: &[Map]| maps.iter().map(|map| f64::from(map.values[0])).sum::<f64>() / maps.len() as f64;
+    let (wanted, got) = (mean(float), mean(own));
+    let along = |a: &[Map], b: &[Map], at: f64, bt: f64| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (f64::from(a.values[0]) - at) * (f64::from(b.values[0]) - bt)).sum()
+    };
+    let spread = along(own, own, got, got);
+    let factor = if spread > 0.0 { along(float, own, wanted, got) / spread } else { 1.0 };
+    // A factor far from 1 would say that the network is broken, not that it needs a correction.
+    let factor = factor.clamp(0.5, 2.0);
+    ((1.0 / factor) as f32, (wanted / factor - got) as f32)
 }

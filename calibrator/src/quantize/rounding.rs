@@ -1,4 +1,4 @@
-//! Which integer each weight becomes.
+//! What each weight becomes: an integer, or a 16-bit float.
 //!
 //! Nearest is the least error of a weight. The least error of a *result* also asks what the inputs look like: an error of
 //! one weight can be made good by the others (GPTQ, Frantar et al. 2023, after optimal brain surgeon, Hassibi and Stork 1993).
@@ -6,6 +6,7 @@
 use anyhow::{Result, anyhow, ensure};
 use faer::linalg::solvers::{DenseSolveCore, Llt};
 use faer::{Mat, Side};
+use half::f16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -85,49 +86,75 @@ pub enum Rounding {
     SecondOrder,
 }
 
-/// Rounds the weights of a convolution.
+/// Rounds the weights of a convolution to integers.
 pub fn round(conv: &Conv, format: WeightFormat, rounding: Rounding, covariance: &Covariance) -> Result<Weights> {
-    let row = conv.row();
+    let block = format.block(conv);
+    let of_row = |output: usize, weights: &[f32], order: Option<&Order>| {
+        let importance = covariance.diagonal_of(output);
+        let scales = format.scales(conv, weights, &importance, rounding != Rounding::Nearest);
+        let mut done: Vec<Option<i8>> = vec![None; weights.len()];
+        hand_on(weights, order, |at, weight| {
+            let (low, high) = allowed(conv, format, &done, at);
+            let scale = f64::from(scales[at / block]);
+            let q = ((weight / scale).round_ties_even() as i32).clamp(low, high) as i8;
+            done[at] = Some(q);
+            f64::from(q) * scale
+        });
+        let values: Vec<i8> = done.into_iter().map(|q| q.expect("every weight was rounded")).collect();
+        (values, scales)
+    };
+    let (values, scales): (Vec<_>, Vec<_>) = by_row(conv, rounding, covariance, of_row)?.into_iter().unzip();
+    Ok(Weights { bits: format.bits, row: conv.row(), block, values: values.concat(), scales: scales.concat() })
+}
+
+/// Rounds the weights of a convolution to 16-bit floats.
+pub fn round_to_halves(conv: &Conv, rounding: Rounding, covariance: &Covariance) -> Result<Vec<f32>> {
+    let of_row = |_: usize, weights: &[f32], order: Option<&Order>| {
+        let mut values = vec![0f32; weights.len()];
+        hand_on(weights, order, |at, weight| {
+            values[at] = f16::from_f64(weight).to_f32();
+            f64::from(values[at])
+        });
+        values
+    };
+    Ok(by_row(conv, rounding, covariance, of_row)?.concat())
+}
+
+/// Each row of a convolution's weights, with the order of its inputs where `rounding` has one.
+fn by_row<T: Send>(
+    conv: &Conv,
+    rounding: Rounding,
+    covariance: &Covariance,
+    of_row: impl Fn(usize, &[f32], Option<&Order>) -> T + Sync,
+) -> Result<Vec<T>> {
     let order = |output: usize| match rounding {
         Rounding::SecondOrder => Order::new(covariance.of_output(output)).map(Some),
         Rounding::Nearest | Rounding::Scaled => Ok(None),
     };
     // The outputs of a dense convolution have their inputs in common.
     let shared = if conv.is_depthwise() { None } else { order(0)? };
-    let of_output = |(output, weights): (usize, &[f32])| {
+    let one = |(output, weights): (usize, &[f32])| {
         let own = if conv.is_depthwise() { order(output)? } else { None };
-        let importance = covariance.diagonal_of(output);
-        let scales = format.scales(conv, weights, &importance, rounding != Rounding::Nearest);
-        Ok((round_row(conv, format, weights, &scales, own.as_ref().or(shared.as_ref())), scales))
+        Ok(of_row(output, weights, own.as_ref().or(shared.as_ref())))
     };
-    let rows: Vec<(Vec<i8>, Vec<f32>)> =
-        conv.weights.par_chunks_exact(row).enumerate().map(of_output).collect::<Result<_>>()?;
-    let (values, scales): (Vec<Vec<i8>>, Vec<Vec<f32>>) = rows.into_iter().unzip();
-    Ok(Weights { bits: format.bits, row, block: format.block(conv), values: values.concat(), scales: scales.concat() })
+    conv.weights.par_chunks_exact(conv.row()).enumerate().map(one).collect()
 }
 
-fn round_row(conv: &Conv, format: WeightFormat, weights: &[f32], scales: &[f32], order: Option<&Order>) -> Vec<i8> {
-    let block = format.block(conv);
-    let mut done: Vec<Option<i8>> = vec![None; weights.len()];
-    let nearest = |done: &[Option<i8>], at: usize, weight: f64| {
-        let (low, high) = allowed(conv, format, done, at);
-        ((weight / f64::from(scales[at / block])).round_ties_even() as i32).clamp(low, high) as i8
+/// Stores one weight after the other; `store` gives what is left of it, and in an `order` the rest is handed on.
+fn hand_on(weights: &[f32], order: Option<&Order>, mut store: impl FnMut(usize, f64) -> f64) {
+    let Some(order) = order else {
+        weights.iter().enumerate().for_each(|(at, weight)| {
+            store(at, f64::from(*weight));
+        });
+        return;
     };
-    match order {
-        None => (0..weights.len()).for_each(|at| done[at] = Some(nearest(&done, at, f64::from(weights[at])))),
-        Some(order) => {
-            let mut left: Vec<f64> = order.places.iter().map(|&at| f64::from(weights[at])).collect();
-            for step in 0..left.len() {
-                let at = order.places[step];
-                let q = nearest(&done, at, left[step]);
-                done[at] = Some(q);
-                let factors = &order.factors[step];
-                let error = (left[step] - f64::from(q) * f64::from(scales[at / block])) / factors[0];
-                left[step..].iter_mut().zip(factors).for_each(|(weight, factor)| *weight -= error * factor);
-            }
-        }
+    let mut left: Vec<f64> = order.places.iter().map(|&at| f64::from(weights[at])).collect();
+    for step in 0..left.len() {
+        let stored = store(order.places[step], left[step]);
+        let factors = &order.factors[step];
+        let error = (left[step] - stored) / factors[0];
+        left[step..].iter_mut().zip(factors).for_each(|(weight, factor)| *weight -= error * factor);
     }
-    done.into_iter().map(|q| q.expect("every weight was rounded")).collect()
 }
 
 /// In which order the weights of a row are rounded, and how an error is handed on.
@@ -181,16 +208,42 @@ mod tests {
     #[test]
     fn handing_errors_on_loses_less_where_inputs_are_alike() {
         let (conv, covariance) = (conv(8, 64), alike(64));
-        let format = WeightFormat { bits: 4, pairs: false };
+        let format = WeightFormat { bits: 4, pairs: false, halves: true };
         let lost = |rounding| error(&conv, &round(&conv, format, rounding, &covariance).unwrap(), &covariance);
         let (nearest, second) = (lost(Rounding::Nearest), lost(Rounding::SecondOrder));
         assert!(second < 0.3 * nearest, "{second} and {nearest}");
     }
 
     #[test]
+    fn sixteen_bits_lose_less_when_errors_are_handed_on() {
+        let (conv, covariance) = (conv(8, 64), alike(64));
+        let lost = |rounding| {
+            let halves = round_to_halves(&conv, rounding, &covariance).unwrap();
+            assert!(halves.iter().all(|weight| f16::from_f32(*weight).to_f32() == *weight));
+            covariance.energy(&halves.iter().zip(&conv.weights).map(|(a, b)| a - b).collect::<Vec<_>>())
+        };
+        let (nearest, second) = (lost(Rounding::Nearest), lost(Rounding::SecondOrder));
+        assert!(second < 0.3 * nearest, "{second} and {nearest}");
+    }
+
+    #[test]
+    fn what_has_to_expand_to_sixteen_bits_does_so_exactly() {
+        let covariance = alike(64);
+        for bits in [4, 8] {
+            for size in [1e-7, 1e-4, 0.3, 50.0, 1e5] {
+                let mut conv = conv(8, 64);
+                conv.weights.iter_mut().for_each(|weight| *weight *= size);
+                let format = WeightFormat { bits, pairs: false, halves: true };
+                let floats = round(&conv, format, Rounding::SecondOrder, &covariance).unwrap().floats();
+                assert!(floats.iter().all(|weight| f16::from_f32(*weight).to_f32() == *weight), "{bits} bits, {size}");
+            }
+        }
+    }
+
+    #[test]
     fn no_two_weights_that_are_multiplied_together_can_saturate() {
         let (conv, covariance) = (conv(8, 64), alike(64));
-        let format = WeightFormat { bits: 8, pairs: true };
+        let format = WeightFormat { bits: 8, pairs: true, halves: false };
         for rounding in [Rounding::Nearest, Rounding::Scaled, Rounding::SecondOrder] {
             let weights = round(&conv, format, rounding, &covariance).unwrap();
             for pair in weights.values.chunks(2) {
@@ -206,7 +259,8 @@ mod tests {
         conv.weights[..4].fill(0.0);
         let covariance = Covariance::new(vec![Mat::zeros(4, 4)]);
         for rounding in [Rounding::Nearest, Rounding::Scaled, Rounding::SecondOrder] {
-            let weights = round(&conv, WeightFormat { bits: 8, pairs: true }, rounding, &covariance).unwrap();
+            let weights =
+                round(&conv, WeightFormat { bits: 8, pairs: true, halves: false }, rounding, &covariance).unwrap();
             assert_eq!(weights.values[..4], [0; 4]);
             assert!(weights.floats().iter().all(|weight| weight.is_finite()));
         }

@@ -43,6 +43,9 @@ pub struct WeightFormat {
     pub bits: u8,
     /// Whether any two weights that a processor multiplies in one instruction stay within what 16 bits hold.
     pub pairs: bool,
+    /// Whether each product of an integer and its scale is a 16-bit float, so that a board that has no such integers can
+    /// expand the file without another error.
+    pub halves: bool,
 }
 
 impl WeightFormat {
@@ -83,19 +86,19 @@ impl WeightFormat {
         row.chunks(block).zip(importance.chunks(block)).map(scale).collect()
     }
 
-    /// A scale of 4-bit weights is a 16-bit float with seven bits after the point, so that its product with an integer
-    /// from −7 to 7 is a 16-bit float exactly. Smaller than those reach, the weights of a block are as good as 0.
+    /// The scale rounded up to as few binary digits as leave room for an integer among the eleven of a 16-bit float. Smaller
+    /// than those reach, the weights of a block are as good as 0.
     fn storable(self, scale: f32) -> f32 {
-        if self.bits != 4 {
+        if !self.halves {
             return scale;
         }
-        let short = f32::from_bits((scale.to_bits() + 0x8000) & 0xffff_0000);
-        short.clamp(SMALLEST, 8192.0)
+        let digits = u32::from(12 - self.bits);
+        let rest = (1u32 << (24 - digits)) - 1;
+        let short = f32::from_bits((scale.to_bits() + rest) & !rest);
+        // 16-bit floats are multiples of 2⁻²⁴ and end below 2¹⁶.
+        short.clamp(2f32.powi(digits as i32 - 25), 32_768.0 / (self.limit() + 1) as f32)
     }
 }
-
-/// The least scale of 4-bit weights: the least normal 16-bit float, 2⁻¹⁴.
-const SMALLEST: f32 = 6.103_515_6e-5;
 
 /// The greatest sum of two weights of one sign that `VPMADDUBSW` multiplies by bytes up to 255 without saturating:
 /// 255 · 128 < 2¹⁵.

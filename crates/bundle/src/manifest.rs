@@ -135,6 +135,9 @@ pub struct ModelFile {
     /// Its raw outputs for the pictures of `selftest`, where rounding moves them away from those at fp32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<f32>,
+    /// The same network in the form that TensorRT wants, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorrt: Option<FileEntry>,
     /// How its output becomes a verdict; a classifier has one, a locator none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operating_point: Option<OperatingPoint>,
@@ -199,9 +202,11 @@ impl Manifest {
     /// Path and hash of every file that the manifest names.
     pub fn all_files(&self) -> impl Iterator<Item = (&str, &Sha256)> {
         let models = self.models.iter().map(|file| (file.path.as_str(), &file.sha256));
+        let boards = self.models.iter().filter_map(|file| file.tensorrt.as_ref());
+        let boards = boards.map(|file| (file.path.as_str(), &file.sha256));
         let selftest = self.selftest.iter().map(|file| (file.path.as_str(), &file.sha256));
         let files = self.files.iter().map(|file| (file.path.as_str(), &file.sha256));
-        models.chain(selftest).chain(files)
+        models.chain(boards).chain(selftest).chain(files)
     }
 
     /// The first thing that is wrong with the manifest itself, in words.

@@ -57,6 +57,11 @@ impl OperatingPoint {
         logit / self.temperature
     }
 
+    /// The same for a network whose logits are `temperature` times as large.
+    pub fn cooled(self, temperature: f32) -> Self {
+        Self { temperature: self.temperature * temperature, ..self }
+    }
+
     /// The verdict for a calibrated logit.
     ///
     /// `disagreement`, in logits and 0 for a single frame, widens the indeterminate band on both sides.

@@ -29,6 +29,7 @@ fn manifest() -> Manifest {
             path: "fp32.onnx".into(),
             sha256: Sha256::of(NETWORK),
             answers: Vec::new(),
+            tensorrt: None,
             operating_point: Some(OperatingPoint { threshold: 0.5, indeterminate: [0.4, 0.6], temperature: 1.0 }),
             metrics: Vec::new(),
         }],

@@ -55,6 +55,7 @@ fn bundle(network: &[u8], edit: impl FnOnce(&mut Manifest)) -> TestBundle {
             path: "fp32.onnx".into(),
             sha256: Sha256::of(network),
             answers: Vec::new(),
+            tensorrt: None,
             operating_point: None,
             metrics: Vec::new(),
         }],

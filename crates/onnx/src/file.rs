@@ -19,6 +19,14 @@ pub enum OnnxError {
         /// What the operating system said.
         cause: io::Error,
     },
+    /// A node of the model is not what it should be.
+    #[error("node {node}: {cause}")]
+    Node {
+        /// Its name.
+        node: String,
+        /// What is wrong.
+        cause: String,
+    },
     /// The bytes are not a model.
     #[error("not an ONNX model: {0}")]
     Malformed(String),

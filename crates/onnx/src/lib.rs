@@ -3,6 +3,7 @@
 //! [`proto`] holds the types of the ONNX schema, 4-bit integers included, generated from `proto/onnx.proto`.
 
 mod build;
+mod expand;
 mod file;
 mod layers;
 
@@ -13,5 +14,6 @@ pub mod proto {
 }
 
 pub use build::{float_tensor, float_value, integer, integer_tensor, integers, model, node, numbers, raw_tensor, word};
+pub use expand::expand;
 pub use file::{OnnxError, decode, encode, read, write};
 pub use layers::{Layer, layers};
