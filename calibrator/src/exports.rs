@@ -31,8 +31,8 @@ pub fn dynamic_ranges(quantized: &Quantized) -> Result<String> {
 }
 
 fn ranges(quantized: &Quantized) -> impl Iterator<Item = (String, f32)> {
-    quantized.amax.iter().enumerate().map(|(value, &amax)| {
-        let amax = quantized.grids[value].map_or(amax, |grid| grid.range()[1]);
-        (quantized.network.value_name(value).to_owned(), amax)
+    quantized.values.iter().enumerate().map(|(at, value)| {
+        let amax = value.grid.map_or(value.amax, |grid| grid.range()[1]);
+        (quantized.network.value_name(at).to_owned(), amax)
     })
 }

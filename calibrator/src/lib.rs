@@ -3,6 +3,7 @@
 mod command_quantize;
 pub mod commands;
 pub mod exports;
+mod files;
 pub mod folds;
 mod inspect;
 pub mod network;

@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
 
     /// The name of a value behind its rounding.
     fn round(&mut self, value: usize, name: &str) -> String {
-        let Some(Grid { scale, zero, low, .. }) = self.quantized.grids[value] else {
+        let Some(Grid { scale, zero, low, .. }) = self.quantized.values[value].grid else {
             return name.to_owned();
         };
         let (scale_name, zero_name) = (format!("{name}.scale"), format!("{name}.zero"));

@@ -187,7 +187,7 @@ fn bright_pictures_and_heavy_weights_give_the_promised_number() {
         let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
         // What one step of the means, which the last layer reads, is worth in the result.
         let last = quantized.network.conv(3).unwrap().weights.iter().map(|weight| weight.abs()).sum::<f32>();
-        let quantum = quantized.grids[3].unwrap().scale * last;
+        let quantum = quantized.values[3].grid.unwrap().scale * last;
         for map in &pictures {
             engine.input().copy_from_slice(&map.values);
             let (found, promised) = (engine.run().unwrap()[0], quantized.simulate(map).values[0]);

@@ -237,16 +237,15 @@ impl<'a> Reader<'a> {
             tensor.data_location() == DataLocation::Default,
             "{name}: its values are in another file; save the model with its weights inside"
         );
-        let values: Vec<f32> = match (DataType::try_from(tensor.data_type()), &tensor.raw_data) {
-            (Ok(DataType::Float), Some(raw)) => {
-                raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-            }
-            (Ok(DataType::Float), None) => tensor.float_data.clone(),
-            (Ok(DataType::Int8 | DataType::Uint8 | DataType::Int4 | DataType::Uint4), _) => {
+        match DataType::try_from(tensor.data_type()) {
+            Ok(DataType::Float) => {}
+            Ok(DataType::Int8 | DataType::Uint8 | DataType::Int4 | DataType::Uint4) => {
                 bail!("{name}: the network is quantized already; give the fp32 network that it was made from")
             }
-            (kind, _) => bail!("{name}: of type {}; expected FLOAT", kind.map_or("unknown", |kind| kind.as_str_name())),
-        };
+            kind => bail!("{name}: of type {}; expected FLOAT", kind.map_or("unknown", |kind| kind.as_str_name())),
+        }
+        let values = anemia_onnx::values(tensor)
+            .with_context(|| format!("{name}: has fewer or more values than its shape {:?}", tensor.dims))?;
         ensure!(!values.is_empty(), "{name}: is empty");
         if let Some(wrong) = values.iter().find(|value| !value.is_finite()) {
             bail!("{name}: holds {wrong}; train the network again or repair it");

@@ -14,8 +14,8 @@ mod weights;
 use anyhow::Result;
 
 pub use grid::{Format, Grid};
-pub use pass::Quantized;
-pub use ranges::RangeMethod;
+pub use pass::{Quantized, Value};
+pub use ranges::{Histogram, RangeMethod};
 pub use rounding::Rounding;
 pub use weights::Weights;
 

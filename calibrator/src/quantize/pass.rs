@@ -19,12 +19,24 @@ pub struct Quantized {
     pub network: Network,
     /// For each step that is a convolution, its integers; none where its weights are 16-bit floats.
     pub weights: Vec<Option<Weights>>,
-    /// For each value the grid it is rounded to, where it is.
-    pub grids: Vec<Option<Grid>>,
-    /// For each value the greatest magnitude that the float network gave it.
-    pub amax: Vec<f32>,
+    /// What happened to each value.
+    pub values: Vec<Value>,
     /// What the logit at the end is to be divided by, so that it lies nearest to that of the float network.
     pub temperature: f32,
+}
+
+/// A value on the calibration pictures.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// The grid it is rounded to, where it is.
+    pub grid: Option<Grid>,
+    /// Before it was rounded, where it is.
+    pub seen: Option<Histogram>,
+    /// The greatest magnitude that the float network gave it.
+    pub amax: f32,
+    /// Signal to quantization noise of everything up to here, in dB: 10 · log₁₀ of the float network's power by that of the
+    /// difference; infinite where there is none.
+    pub sqnr: f64,
 }
 
 /// Quantizes the weights to `bits` for each step, and where there is a `format`, the values that are `rounded`.
@@ -36,26 +48,19 @@ pub fn quantize(
     rounded: &[bool],
     recipe: &Recipe,
 ) -> Result<Quantized> {
-    let mut result = Quantized {
-        network: network.clone(),
-        weights: Vec::new(),
-        grids: Vec::new(),
-        amax: Vec::new(),
-        temperature: 1.0,
-    };
+    let mut result = Quantized { network: network.clone(), weights: Vec::new(), values: Vec::new(), temperature: 1.0 };
     let mut walk = Walk { float: Vec::new(), own: Vec::new() };
     let add = |result: &mut Quantized, walk: &mut Walk, float: Vec<Map>, mut own: Vec<Map>| {
         let value = walk.float.len();
-        let grid = format.filter(|_| rounded[value]).map(|format| {
-            let seen = Histogram::of(own.iter().flat_map(|map| &map.values));
-            Grid::spanning(format, seen.range(recipe.range, format))
-        });
+        let format = format.filter(|_| rounded[value]);
+        let seen = format.map(|_| Histogram::of(own.iter().flat_map(|map| &map.values)));
+        let grid = format.zip(seen.as_ref());
+        let grid = grid.map(|(format, seen)| Grid::spanning(format, seen.range(recipe.range, format)));
         if let Some(grid) = grid {
             own.par_iter_mut().for_each(|map| map.values.iter_mut().for_each(|x| *x = grid.round(*x)));
         }
         let amax = float.iter().flat_map(|map| &map.values).fold(0f32, |amax, x| amax.max(x.abs()));
-        result.amax.push(amax);
-        result.grids.push(grid);
+        result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own) });
         walk.float.push(float);
         walk.own.push(own);
     };
@@ -111,6 +116,17 @@ pub fn quantize(
     Ok(result)
 }
 
+fn sqnr(float: &[Map], own: &[Map]) -> f64 {
+    let of_map = |(float, own): (&Map, &Map)| {
+        let pairs = float.values.iter().zip(&own.values);
+        pairs.fold([0f64; 2], |[signal, noise], (x, y)| {
+            [signal + f64::from(x * x), noise + f64::from((x - y) * (x - y))]
+        })
+    };
+    let [signal, noise] = float.par_iter().zip(own).map(of_map).reduce(|| [0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+    10.0 * (signal / noise).log10()
+}
+
 /// The values of both networks for all pictures; those that nobody reads any more are gone.
 struct Walk {
     float: Vec<Vec<Map>>,
@@ -120,14 +136,14 @@ struct Walk {
 impl Quantized {
     /// What one step of each bias stands for in a convolution of integers, which reads `input`; `None` where it reads floats.
     pub fn bias_scales(&self, weights: &Weights, input: usize) -> Option<Vec<f32>> {
-        let grid = self.grids[input].filter(|grid| grid.low == 0)?;
+        let grid = self.values[input].grid.filter(|grid| grid.low == 0)?;
         Some(weights.scales.iter().map(|scale| scale * grid.scale).collect())
     }
 
     /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
     pub fn simulate(&self, picture: &Map) -> Map {
         let mut values = self.network.values(picture, |value, map| {
-            if let Some(grid) = &self.grids[value] {
+            if let Some(grid) = &self.values[value].grid {
                 map.values.iter_mut().for_each(|x| *x = grid.round(*x));
             }
         });

@@ -59,7 +59,7 @@ impl Histogram {
     }
 
     /// Middle and count of each bin that is not empty.
-    fn filled(&self) -> impl Iterator<Item = (f32, u64)> {
+    pub fn filled(&self) -> impl Iterator<Item = (f32, u64)> {
         let filled = self.bins.iter().enumerate().filter(|(_, count)| **count > 0);
         filled.map(|(at, &count)| (self.low + (at as f32 + 0.5) * self.width(), count))
     }

@@ -2,11 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use half::f16;
-
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
-use crate::{OnnxError, float_tensor};
+use crate::{OnnxError, float_tensor, values};
 
 /// The model with its stored 16-bit floats and 4- and 8-bit integers as 32-bit floats, in the operator set 17.
 ///
@@ -105,26 +103,10 @@ fn scale_places(dims: &[i64], scales: &[i64], axis: i64, block: i64) -> Option<i
     })
 }
 
-/// The values of a constant whose bytes are in `raw_data`.
-fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
-    let bytes = tensor.raw_data.as_ref()?;
-    let count = tensor.dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))?;
-    let all: Vec<f32> = match DataType::try_from(tensor.data_type()).ok()? {
-        DataType::Float => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        DataType::Float16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-        DataType::Int8 => bytes.iter().map(|byte| f32::from(byte.cast_signed())).collect(),
-        // Two in a byte, the first in the lower half; shifting up and down again brings the sign along.
-        DataType::Int4 => {
-            let pair = |byte: &u8| [(byte << 4).cast_signed() >> 4, byte.cast_signed() >> 4].map(f32::from);
-            bytes.iter().flat_map(pair).take(count).collect()
-        }
-        _ => return None,
-    };
-    (all.len() == count).then_some(all)
-}
-
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
     use crate::{float_value, integer, integer_tensor, model, node, raw_tensor};
 

@@ -5,7 +5,7 @@
 mod build;
 mod expand;
 mod file;
-mod layers;
+mod values;
 
 /// The messages of the ONNX schema (<https://onnx.ai/onnx/repo-docs/IR.html>), one type each.
 #[allow(missing_docs, clippy::all)]
@@ -16,4 +16,4 @@ pub mod proto {
 pub use build::{float_tensor, float_value, integer, integer_tensor, integers, model, node, numbers, raw_tensor, word};
 pub use expand::expand;
 pub use file::{OnnxError, decode, encode, read, write};
-pub use layers::{Layer, layers};
+pub use values::values;

@@ -1,0 +1,152 @@
+//! The layers of a network that carry weights: what they weigh and what they cost.
+
+use std::collections::HashMap;
+
+use anemia_onnx::proto::tensor_proto::DataType;
+use anemia_onnx::proto::{NodeProto, TensorProto};
+use anemia_onnx::values;
+
+use super::graph::{Graph, number, numbers};
+
+/// One convolution or matrix.
+pub(super) struct Layer<'a> {
+    pub(super) node: &'a NodeProto,
+    /// Shape of the weights.
+    pub(super) weights: Vec<i64>,
+    /// Bits of one weight where the layer computes with it.
+    pub(super) bits: u8,
+    /// Bytes of weights, scales and bias in the file.
+    pub(super) bytes: usize,
+    /// Greatest magnitude of the weights.
+    pub(super) amax: Option<f32>,
+    /// The range of the integers that it reads; `None` where it reads floats.
+    pub(super) reads: Option<[f32; 2]>,
+    /// Shape of the result without the batch.
+    pub(super) result: Option<Vec<i64>>,
+    /// Multiplications and additions for one picture.
+    pub(super) macs: Option<i64>,
+}
+
+/// All of them, in the order of the graph.
+pub(super) fn layers<'a>(graph: &Graph<'a>) -> Vec<Layer<'a>> {
+    let shapes = shapes(graph);
+    let is_layer = |node: &&'a NodeProto| matches!(node.op_type(), "Conv" | "Gemm" | "MatMul");
+    graph.nodes.iter().filter(is_layer).filter_map(|node| layer(graph, &shapes, node)).collect()
+}
+
+fn layer<'a>(graph: &Graph<'a>, shapes: &HashMap<&str, Vec<i64>>, node: &'a NodeProto) -> Option<Layer<'a>> {
+    let (stored, way) = graph.stored(node, 1)?;
+    let rounded = way.iter().any(|node| node.op_type() == "QuantizeLinear");
+    let bits = match DataType::try_from(stored.data_type()) {
+        Ok(DataType::Int4 | DataType::Uint4) => 4,
+        Ok(DataType::Int8 | DataType::Uint8) => 8,
+        _ if rounded => 8,
+        Ok(DataType::Float16 | DataType::Bfloat16) => 16,
+        _ => 32,
+    };
+    let bias = graph.stored(node, 2);
+    let scales = way.iter().flat_map(|node| (1..node.input.len()).filter_map(|at| graph.stored(node, at)));
+    let bytes = bytes_of(stored)
+        + scales.map(|(tensor, _)| bytes_of(tensor)).sum::<usize>()
+        + bias.map_or(0, |(tensor, _)| bytes_of(tensor));
+    let result = node.output.first().and_then(|name| shapes.get(name.as_str()));
+    let pixels = result.map(|shape| shape.iter().skip(1).product::<i64>());
+    let count = stored.dims.iter().product::<i64>();
+    let weights = match way.iter().find(|node| node.op_type() == "Reshape").and_then(|node| graph.constant(node, 1)) {
+        Some(shape) => shape.int64_data.clone(),
+        None => stored.dims.clone(),
+    };
+    Some(Layer {
+        node,
+        weights,
+        bits,
+        bytes,
+        amax: amax(graph, stored, &way),
+        reads: graph.maker(node, 0).and_then(|maker| range(graph, maker)),
+        result: result.cloned(),
+        macs: pixels.map(|pixels| pixels * count),
+    })
+}
+
+/// Greatest magnitude of weights; integers by their scales.
+fn amax(graph: &Graph<'_>, stored: &TensorProto, way: &[&NodeProto]) -> Option<f32> {
+    let greatest = |values: Vec<f32>| values.into_iter().fold(0f32, |amax, x| amax.max(x.abs()));
+    let own = greatest(values(stored)?);
+    let integers = matches!(DataType::try_from(stored.data_type()), Ok(DataType::Int8 | DataType::Int4));
+    let dequantize = way.iter().find(|node| node.op_type() == "DequantizeLinear").filter(|_| integers);
+    let Some(node) = dequantize else { return Some(own) };
+    let (scales, _) = graph.stored(node, 1)?;
+    Some(own * greatest(values(scales)?))
+}
+
+/// What the integers behind a `DequantizeLinear` can stand for.
+pub(super) fn range(graph: &Graph<'_>, node: &NodeProto) -> Option<[f32; 2]> {
+    let single = |at: usize| values(graph.constant(node, at)?)?.first().copied();
+    if node.op_type() != "DequantizeLinear" {
+        return None;
+    }
+    let scale = single(1)?;
+    let zero = if node.input.len() > 2 { single(2)? } else { 0.0 };
+    let is_signed = graph.constant(node, 2).is_none_or(|zero| zero.data_type() == DataType::Int8 as i32);
+    let [low, high] = if is_signed { [-128.0, 127.0] } else { [0.0, 255.0] };
+    Some([low, high].map(|q| (q - zero) * scale))
+}
+
+fn bytes_of(tensor: &TensorProto) -> usize {
+    let raw = tensor.raw_data.as_ref().map_or(0, |bytes| bytes.len());
+    raw + tensor.float_data.len() * 4 + tensor.int32_data.len() * 4 + tensor.int64_data.len() * 8
+}
+
+/// Shapes without the batch of what can be followed from the picture: channels, height, width.
+fn shapes<'a>(graph: &Graph<'a>) -> HashMap<&'a str, Vec<i64>> {
+    let mut shapes: HashMap<&str, Vec<i64>> = HashMap::new();
+    shapes.extend(graph.inputs().iter().map(|(name, shape)| (*name, shape.iter().skip(1).copied().collect())));
+    for node in graph.nodes {
+        let Some(input) = node.input.first().and_then(|name| shapes.get(name.as_str())) else { continue };
+        let Some(output) = node.output.first() else { continue };
+        if let Some(shape) = result(graph, node, input) {
+            shapes.insert(output, shape);
+        }
+    }
+    shapes
+}
+
+fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>> {
+    match (node.op_type(), input) {
+        ("Conv", [_, height, width]) => {
+            let (weights, way) = graph.stored(node, 1)?;
+            let reshape = way.iter().find(|node| node.op_type() == "Reshape");
+            let weights = reshape.and_then(|node| graph.constant(node, 1)).map_or(&weights.dims, |to| &to.int64_data);
+            let [outputs, _, high, wide] = weights[..] else { return None };
+            let (strides, pads, dilations) =
+                (numbers(node, "strides"), numbers(node, "pads"), numbers(node, "dilations"));
+            let along = |size: i64, kernel: i64, axis: usize| {
+                let pad = pads.get(axis).unwrap_or(&0) + pads.get(axis + 2).unwrap_or(&0);
+                let reach = (kernel - 1) * dilations.get(axis).unwrap_or(&1) + 1;
+                (size + pad - reach).checked_div(*strides.get(axis).unwrap_or(&1)).map(|steps| steps + 1)
+            };
+            Some(vec![outputs, along(*height, high, 0)?, along(*width, wide, 1)?])
+        }
+        ("Gemm" | "MatMul", _) => {
+            let (weights, _) = graph.stored(node, 1)?;
+            let axis = usize::from(number(node, "transB") != Some(1));
+            Some(vec![*weights.dims.get(axis)?])
+        }
+        ("GlobalAveragePool", [channels, ..]) => Some(vec![*channels, 1, 1]),
+        ("ReduceMean", [channels, ..]) => {
+            Some(if number(node, "keepdims") == Some(0) { vec![*channels] } else { vec![*channels, 1, 1] })
+        }
+        ("Flatten" | "Squeeze" | "Reshape", _) => Some(vec![input.iter().product()]),
+        ("Resize", [channels, height, width]) => {
+            let scales = values(graph.constant(node, 2)?)?;
+            let [_, _, high, wide] = scales[..] else { return None };
+            Some(vec![*channels, (*height as f32 * high) as i64, (*width as f32 * wide) as i64])
+        }
+        (
+            "Add" | "Mul" | "Clip" | "Relu" | "Sigmoid" | "HardSwish" | "HardSigmoid" | "BatchNormalization" | "Cast"
+            | "Identity" | "Dropout" | "QuantizeLinear" | "DequantizeLinear",
+            _,
+        ) => Some(input.to_vec()),
+        _ => None,
+    }
+}
