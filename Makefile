@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train demo test test-train lint bench bench-train docs deny
+.PHONY: deps test-deps train-deps build build-train demo test test-train lint bench bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -46,6 +46,10 @@ bench: deps
 # One epoch of MobileNetV2 here and in PyTorch (which it fetches into .deps), and the growth of the search for copies.
 bench-train: train-deps
 	scripts/bench-train.sh
+
+# int8 here and by ONNX Runtime's quantize_static (which it fetches into .deps): make bench-calibrate RUN=… DATA=…
+bench-calibrate: deps
+	scripts/bench-calibrate.sh
 
 # Writes the reference pages that come from the program's own types.
 docs: deps
