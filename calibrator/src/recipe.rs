@@ -23,6 +23,8 @@ pub struct Recipe {
     pub compensate: bool,
     /// Give every output the mean back that rounding took.
     pub correct_bias: bool,
+    /// Shift channels so that the background falls onto the grid; needs `correct_bias`, which takes the shift out again.
+    pub align: bool,
     /// Fit temperature and offset of the logit to that of the fp32 network on the calibration pictures.
     pub refit: bool,
     /// Share of the multiplications of an int8 network that may stay in floats, for the values that 8 bits hurt most; 0 to 1.
@@ -47,6 +49,7 @@ impl Recipe {
         for (key, share) in [("float_share", recipe.float_share), ("int4_size", recipe.int4_size)] {
             ensure!((0.0..=1.0).contains(&share), "recipe {name}: {key}: {share}; expected 0 to 1");
         }
+        ensure!(recipe.correct_bias || !recipe.align, "recipe {name}: align needs correct_bias");
         Ok(recipe)
     }
 }

@@ -60,7 +60,8 @@ impl<'a> Writer<'a> {
         self.constants.push(float_tensor("zero", &[], &[0.0]));
         self.constants.push(float_tensor("six", &[], &[6.0]));
         // The name under which each value is read: behind its rounding, where it is rounded.
-        let mut names = vec![self.round(0, &network.input)];
+        let picture = self.shifted();
+        let mut names = vec![self.round(0, &picture)];
         for (at, step) in network.steps.iter().enumerate() {
             let inputs: Vec<&str> = step.inputs.iter().map(|&value| names[value].as_str()).collect();
             let plain = match step.activation {
@@ -200,6 +201,18 @@ impl<'a> Writer<'a> {
         self.constants.push(float_tensor(&scale, &shape, &scales));
         self.push("DequantizeLinear", &[&stored, &scale], name, vec![integer("axis", 0)]);
         name.to_owned()
+    }
+
+    /// The name of the picture, with its shift where it has one.
+    fn shifted(&mut self) -> String {
+        let (picture, shift) = (&self.network.input, &self.quantized.shift);
+        if shift.is_empty() {
+            return picture.clone();
+        }
+        let (constant, name) = (format!("{picture}.shift"), format!("{picture}.shifted"));
+        self.constants.push(float_tensor(&constant, &[1, shift.len() as i64, 1, 1], shift));
+        self.push("Add", &[picture, &constant], &name, vec![]);
+        name
     }
 
     /// The name of a value behind its rounding.

@@ -19,4 +19,20 @@ impl Map {
     pub fn channels(&self) -> std::slice::ChunksExact<'_, f32> {
         self.values.chunks_exact(self.pixels())
     }
+
+    /// Multiplies each channel by a factor.
+    pub fn multiply(&mut self, by: &[f32]) {
+        let size = self.pixels();
+        for (channel, by) in self.values.chunks_exact_mut(size).zip(by) {
+            channel.iter_mut().for_each(|x| *x *= by);
+        }
+    }
+
+    /// Adds a number to each channel.
+    pub fn raise(&mut self, by: &[f32]) {
+        let size = self.pixels();
+        for (channel, by) in self.values.chunks_exact_mut(size).zip(by) {
+            channel.iter_mut().for_each(|x| *x += by);
+        }
+    }
 }

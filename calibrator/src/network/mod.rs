@@ -101,6 +101,23 @@ impl Conv {
         if self.is_depthwise() { weight / self.row() } else { weight % self.row() / (self.kernel * self.kernel) }
     }
 
+    /// Multiplies every result by a factor.
+    pub fn multiply_outputs(&mut self, factors: &[f32]) {
+        let row = self.row();
+        for ((weights, bias), factor) in self.weights.chunks_exact_mut(row).zip(&mut self.bias).zip(factors) {
+            weights.iter_mut().for_each(|weight| *weight *= factor);
+            *bias *= factor;
+        }
+    }
+
+    /// Makes good that every channel that it reads was multiplied by a factor.
+    pub fn divide_inputs(&mut self, factors: &[f32]) {
+        for at in 0..self.weights.len() {
+            let factor = factors[self.channel_of(at)];
+            self.weights[at] /= factor;
+        }
+    }
+
     /// Width or height of the result for one of the input.
     pub fn out(&self, size: usize) -> usize {
         (size + 2 * self.pad).saturating_sub(self.kernel) / self.stride + 1

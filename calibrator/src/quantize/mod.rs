@@ -1,5 +1,6 @@
 //! From floats to integers.
 
+mod align;
 mod budget;
 mod equalise;
 mod grid;

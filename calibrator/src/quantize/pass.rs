@@ -3,13 +3,14 @@
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::align;
 use super::grid::{Format, Grid};
 use super::moments::Moments;
 use super::observe::check_finite;
 use super::ranges::Histogram;
 use super::rounding::{round, round_to_halves};
 use super::weights::{WeightFormat, Weights};
-use crate::network::{Map, Network, Op, Step, run_all};
+use crate::network::{Activation, Conv, Map, Network, Op, Step, run_all};
 use crate::recipe::Recipe;
 
 /// A quantized network: what its file is written from.
@@ -21,6 +22,8 @@ pub struct Quantized {
     pub weights: Vec<Option<Weights>>,
     /// What happened to each value.
     pub values: Vec<Value>,
+    /// What is added to each channel of the picture before it is rounded; empty where nothing is.
+    pub shift: Vec<f32>,
     /// What the logit at the end is to be divided by, so that it lies nearest to that of the float network.
     pub temperature: f32,
 }
@@ -48,74 +51,159 @@ pub fn quantize(
     rounded: &[bool],
     recipe: &Recipe,
 ) -> Result<Quantized> {
-    let mut result = Quantized { network: network.clone(), weights: Vec::new(), values: Vec::new(), temperature: 1.0 };
-    let mut walk = Walk { float: Vec::new(), own: Vec::new() };
-    let add = |result: &mut Quantized, walk: &mut Walk, float: Vec<Map>, mut own: Vec<Map>| {
-        let value = walk.float.len();
-        let format = format.filter(|_| rounded[value]);
-        let seen = format.map(|_| Histogram::of(own.iter().flat_map(|map| &map.values)));
-        let grid = format.zip(seen.as_ref());
-        let grid = grid.map(|(format, seen)| Grid::spanning(format, seen.range(recipe.range, format)));
+    let result = Quantized {
+        network: network.clone(),
+        weights: Vec::new(),
+        values: Vec::new(),
+        shift: Vec::new(),
+        temperature: 1.0,
+    };
+    let mut pass =
+        Pass { network: network.clone(), format, rounded, recipe, float: Vec::new(), own: Vec::new(), result };
+    pass.picture(pictures);
+    for (at, &bits) in bits.iter().enumerate() {
+        pass.step(at, bits)?;
+    }
+    Ok(pass.result)
+}
+
+struct Pass<'a> {
+    /// The float network. Its channels follow those of the quantized one where they get factors.
+    network: Network,
+    format: Option<Format>,
+    rounded: &'a [bool],
+    recipe: &'a Recipe,
+    /// The values of both networks for all pictures; those that nobody reads any more are empty.
+    float: Vec<Vec<Map>>,
+    own: Vec<Vec<Map>>,
+    result: Quantized,
+}
+
+impl Pass<'_> {
+    fn picture(&mut self, pictures: &[Map]) {
+        let mut own = pictures.to_vec();
+        let grid = self.grid(0, &own);
+        if let Some((_, grid)) = grid.as_ref().filter(|_| self.recipe.align) {
+            let shifts = align::shifts(&own, grid);
+            own.par_iter_mut().for_each(|map| map.raise(&shifts));
+            self.result.shift = shifts;
+        }
+        self.keep(pictures.to_vec(), own, grid);
+    }
+
+    fn step(&mut self, at: usize, bits: u8) -> Result<()> {
+        let step = self.network.steps[at].clone();
+        let mut float = run_all(&step, &self.float);
+        check_finite(&step.name, &float)?;
+        match &step.op {
+            Op::Conv(conv) => {
+                let named = || format!("node {:?}", step.name);
+                let (mut kept, mut weights) = self.weights(conv, step.inputs[0], bits).with_context(named)?;
+                let mut own = self.run(&step, &kept);
+                if self.recipe.refit && self.network.gives_logit(at) {
+                    let (temperature, offset) = refit(&float, &own);
+                    self.result.temperature = temperature;
+                    kept.bias[0] += offset;
+                    own.iter_mut().for_each(|map| map.values[0] += offset);
+                }
+                let grid = self.grid(at + 1, &own);
+                if let Some((_, grid)) = grid.as_ref().filter(|_| self.recipe.align) {
+                    if self.takes_factors(at) {
+                        let factors = align::factors(&own, grid, step.activation);
+                        kept.multiply_outputs(&factors);
+                        weights.iter_mut().for_each(|weights| weights.multiply(&factors));
+                        float.par_iter_mut().for_each(|map| map.multiply(&factors));
+                        self.divide_readers(at + 1, &factors);
+                    } else {
+                        let shifts = align::shifts(&own, grid);
+                        kept.bias.iter_mut().zip(&shifts).for_each(|(bias, shift)| *bias += shift);
+                    }
+                    own = self.run(&step, &kept);
+                }
+                self.result.network.steps[at].op = Op::Conv(kept);
+                self.result.weights.push(weights);
+                self.keep(float, own, grid);
+            }
+            _ => {
+                let own = run_all(&step, &self.own);
+                let grid = self.grid(at + 1, &own);
+                self.result.weights.push(None);
+                self.keep(float, own, grid);
+            }
+        }
+        self.network.forget(&mut self.float, at);
+        self.network.forget(&mut self.own, at);
+        Ok(())
+    }
+
+    /// A convolution with its rounded weights and corrected biases, and the integers.
+    fn weights(&self, conv: &Conv, input: usize, bits: u8) -> Result<(Conv, Option<Weights>)> {
+        let recipe = self.recipe;
+        let [float, own] = [&self.float, &self.own].map(|values| values[input].iter().collect::<Vec<&Map>>());
+        let moments = Moments::of(conv, &float, &own);
+        let mut wanted = conv.clone();
+        if recipe.compensate {
+            wanted.weights = moments.compensated(conv)?;
+        }
+        let mut kept = conv.clone();
+        let weights = if bits == 16 {
+            kept.weights = round_to_halves(&wanted, recipe.rounding, &moments.covariance)?;
+            None
+        } else {
+            let pairs = self.format == Some(Format::Unsigned);
+            let format = WeightFormat { bits, pairs, halves: self.format.is_none() };
+            let weights = round(&wanted, format, recipe.rounding, &moments.covariance)?;
+            kept.weights = weights.floats();
+            Some(weights)
+        };
+        if recipe.correct_bias {
+            let correction = moments.bias_correction(conv, &kept.weights);
+            kept.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
+        }
+        Ok((kept, weights))
+    }
+
+    /// A step of the quantized network.
+    fn run(&self, step: &Step, conv: &Conv) -> Vec<Map> {
+        run_all(&Step { op: Op::Conv(conv.clone()), ..step.clone() }, &self.own)
+    }
+
+    /// Whether the channels that a step gives may be multiplied: what reads them are convolutions, which divide again.
+    fn takes_factors(&self, at: usize) -> bool {
+        let readers = self.network.readers(at + 1);
+        self.network.steps[at].activation != Activation::None
+            && readers.iter().all(|&reader| self.network.conv(reader).is_some())
+    }
+
+    fn divide_readers(&mut self, value: usize, factors: &[f32]) {
+        for reader in self.network.readers(value) {
+            if let Some(conv) = self.network.conv_mut(reader) {
+                conv.divide_inputs(factors);
+            }
+        }
+    }
+
+    /// What a value holds, and the grid that it is rounded to; `None` where it stays a float.
+    fn grid(&self, value: usize, own: &[Map]) -> Option<(Histogram, Grid)> {
+        let format = self.format.filter(|_| self.rounded[value])?;
+        let seen = Histogram::of(own.iter().flat_map(|map| &map.values));
+        let grid = Grid::spanning(format, seen.range(self.recipe.range, format));
+        Some((seen, grid))
+    }
+
+    fn keep(&mut self, float: Vec<Map>, mut own: Vec<Map>, grid: Option<(Histogram, Grid)>) {
+        let (seen, grid) = grid.unzip();
         if let Some(grid) = grid {
             own.par_iter_mut().for_each(|map| map.values.iter_mut().for_each(|x| *x = grid.round(*x)));
         }
         let amax = float.iter().flat_map(|map| &map.values).fold(0f32, |amax, x| amax.max(x.abs()));
-        result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own) });
-        walk.float.push(float);
-        walk.own.push(own);
-    };
-    add(&mut result, &mut walk, pictures.to_vec(), pictures.to_vec());
-    for (at, step) in network.steps.iter().enumerate() {
-        let float = run_all(step, &walk.float);
-        check_finite(&step.name, &float)?;
-        let (weights, own) = match &step.op {
-            Op::Conv(conv) => {
-                let input = step.inputs[0];
-                let float_inputs: Vec<&Map> = walk.float[input].iter().collect();
-                let own_inputs: Vec<&Map> = walk.own[input].iter().collect();
-                let moments = Moments::of(conv, &float_inputs, &own_inputs);
-                let named = || format!("node {:?}", step.name);
-                let mut wanted = conv.clone();
-                if recipe.compensate {
-                    wanted.weights = moments.compensated(conv).with_context(named)?;
-                }
-                let mut kept = conv.clone();
-                let weights = if bits[at] == 16 {
-                    kept.weights =
-                        round_to_halves(&wanted, recipe.rounding, &moments.covariance).with_context(named)?;
-                    None
-                } else {
-                    let pairs = format == Some(Format::Unsigned);
-                    let weight_format = WeightFormat { bits: bits[at], pairs, halves: format.is_none() };
-                    let weights =
-                        round(&wanted, weight_format, recipe.rounding, &moments.covariance).with_context(named)?;
-                    kept.weights = weights.floats();
-                    Some(weights)
-                };
-                if recipe.correct_bias {
-                    let correction = moments.bias_correction(conv, &kept.weights);
-                    kept.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
-                }
-                let mut own = run_all(&Step { op: Op::Conv(kept.clone()), ..step.clone() }, &walk.own);
-                if recipe.refit && network.gives_logit(at) {
-                    let (temperature, offset) = refit(&float, &own);
-                    result.temperature = temperature;
-                    kept.bias[0] += offset;
-                    own.iter_mut().for_each(|map| map.values[0] += offset);
-                }
-                result.network.steps[at].op = Op::Conv(kept);
-                (weights, own)
-            }
-            _ => (None, run_all(step, &walk.own)),
-        };
-        result.weights.push(weights);
-        add(&mut result, &mut walk, float, own);
-        network.forget(&mut walk.float, at);
-        network.forget(&mut walk.own, at);
+        self.result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own) });
+        self.float.push(float);
+        self.own.push(own);
     }
-    Ok(result)
 }
 
+/// Signal to noise in dB.
 fn sqnr(float: &[Map], own: &[Map]) -> f64 {
     let of_map = |(float, own): (&Map, &Map)| {
         let pairs = float.values.iter().zip(&own.values);
@@ -125,12 +213,6 @@ fn sqnr(float: &[Map], own: &[Map]) -> f64 {
     };
     let [signal, noise] = float.par_iter().zip(own).map(of_map).reduce(|| [0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
     10.0 * (signal / noise).log10()
-}
-
-/// The values of both networks for all pictures; those that nobody reads any more are gone.
-struct Walk {
-    float: Vec<Vec<Map>>,
-    own: Vec<Vec<Map>>,
 }
 
 impl Quantized {
@@ -143,6 +225,9 @@ impl Quantized {
     /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
     pub fn simulate(&self, picture: &Map) -> Map {
         let mut values = self.network.values(picture, |value, map| {
+            if value == 0 && !self.shift.is_empty() {
+                map.raise(&self.shift);
+            }
             if let Some(grid) = &self.values[value].grid {
                 map.values.iter_mut().for_each(|x| *x = grid.round(*x));
             }

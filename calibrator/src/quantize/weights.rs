@@ -26,6 +26,12 @@ impl Weights {
         self.row.div_ceil(self.block)
     }
 
+    /// Multiplies every row by a factor.
+    pub fn multiply(&mut self, factors: &[f32]) {
+        let blocks = self.blocks();
+        self.scales.iter_mut().enumerate().for_each(|(at, scale)| *scale *= factors[at / blocks]);
+    }
+
     /// The weights that the integers stand for.
     pub fn floats(&self) -> Vec<f32> {
         let rows = self.values.chunks_exact(self.row).zip(self.scales.chunks_exact(self.blocks()));
