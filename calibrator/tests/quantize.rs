@@ -125,6 +125,32 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
     }
 }
 
+/// Without a value that stays a float, every number of the file is computed as the calibrator computes it, through 60 layers.
+#[test]
+fn onnx_runtime_and_the_integers_of_the_calibrator_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    phantoms(folder.path(), 16);
+    let bundle = Bundle::open(&shipped()).unwrap();
+    let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
+    let network = network::read(&anemia_onnx::decode(bytes).unwrap()).unwrap();
+    let found = pictures::find(folder.path()).unwrap();
+    let maps = pictures::cut_out_all(&found, &bundle.manifest().input.spec()).unwrap();
+    let recipe = Recipe { float_share: 0.0, ..Recipe::find("best").unwrap() };
+    let quantized = quantize::int8(&network, &maps, Format::Unsigned, &recipe).unwrap();
+    let file = anemia_onnx::encode(&write::int8_onnxruntime(&quantized));
+    let source = Source::of(bundle.manifest(), Path::new("test.onnx"), &file, Precision::Int8);
+    let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
+    // What one step of one value that the last layer reads is worth in the result, at most.
+    let last = quantized.network.convs().last().unwrap();
+    let heaviest = last.2.weights.iter().fold(0f32, |most, weight| most.max(weight.abs()));
+    let quantum = quantized.values[last.1.inputs[0]].grid.unwrap().scale * heaviest;
+    for map in &maps {
+        engine.input().copy_from_slice(&map.values);
+        let (found, promised) = (engine.run().unwrap()[0], quantized.simulate_integers(map).values[0]);
+        assert!((found - promised).abs() <= quantum, "{found}, promised {promised}, a quantum is {quantum}");
+    }
+}
+
 /// A board without 4-bit integers gets the same weights, and its 16-bit floats hold them.
 fn expanded(int4: &ModelProto) -> ModelProto {
     let expanded = anemia_onnx::expand(int4).unwrap();

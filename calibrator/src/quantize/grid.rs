@@ -1,6 +1,6 @@
 //! The integers that stand for the values between two steps.
 
-use crate::network::{Network, Op};
+use crate::network::{Map, Network, Op};
 
 /// What integers a runtime is given, and for which values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl Grid {
     /// The nearest value of the grid.
     pub fn round(&self, x: f32) -> f32 {
         self.value(self.quantize(x))
+    }
+
+    /// Rounds all values of a map.
+    pub fn round_map(&self, map: &mut Map) {
+        map.values.iter_mut().for_each(|x| *x = self.round(*x));
     }
 
     /// The least and the greatest value.

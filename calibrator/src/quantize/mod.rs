@@ -4,6 +4,7 @@ mod align;
 mod budget;
 mod equalise;
 mod grid;
+mod integers;
 mod moments;
 mod observe;
 mod pass;

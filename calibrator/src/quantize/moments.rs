@@ -107,7 +107,7 @@ impl Moments {
 }
 
 /// Pixels for each weight of a row that a compensation needs; from fewer it would learn the calibration pictures by heart.
-const ENOUGH: f64 = 0.5;
+const ENOUGH: f64 = 8.0;
 /// Pixels that are looked at, over all pictures: more would change nothing but the time.
 const SAMPLES_PER_WEIGHT: usize = 48;
 const LEAST_SAMPLES: usize = 32_768;

@@ -194,7 +194,7 @@ impl Pass<'_> {
     fn keep(&mut self, float: Vec<Map>, mut own: Vec<Map>, grid: Option<(Histogram, Grid)>) {
         let (seen, grid) = grid.unzip();
         if let Some(grid) = grid {
-            own.par_iter_mut().for_each(|map| map.values.iter_mut().for_each(|x| *x = grid.round(*x)));
+            own.par_iter_mut().for_each(|map| grid.round_map(map));
         }
         let amax = float.iter().flat_map(|map| &map.values).fold(0f32, |amax, x| amax.max(x.abs()));
         self.result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own) });
@@ -229,7 +229,7 @@ impl Quantized {
                 map.raise(&self.shift);
             }
             if let Some(grid) = &self.values[value].grid {
-                map.values.iter_mut().for_each(|x| *x = grid.round(*x));
+                grid.round_map(map);
             }
         });
         values.pop().expect("the picture is a value")

@@ -6,9 +6,10 @@
 
 use rayon::prelude::*;
 
+use super::align;
 use super::grid::{Format, Grid};
 use super::ranges::Histogram;
-use crate::network::{Map, Network, run};
+use crate::network::{Activation, Map, Network, Op, Step, run};
 use crate::recipe::Recipe;
 
 /// Pictures that are looked at.
@@ -23,16 +24,32 @@ pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Re
         if !rounded[value] {
             return 0.0;
         }
-        let seen = Histogram::of(all.iter().flat_map(|values| &values[value].values));
+        let mut maps: Vec<Map> = all.iter().map(|values| values[value].clone()).collect();
+        let seen = Histogram::of(maps.iter().flat_map(|map| &map.values));
         let grid = Grid::spanning(format, seen.range(recipe.range, format));
-        let of_picture = |values: &Vec<Map>| {
-            let mut changed = values[value].clone();
-            changed.values.iter_mut().for_each(|x| *x = grid.round(*x));
+        match value.checked_sub(1).map(|at| &network.steps[at]) {
+            Some(Step { op: Op::Conv(_), activation, .. }) if recipe.align && *activation != Activation::None => {
+                let factors = align::factors(&maps, &grid, *activation);
+                let back: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
+                maps.iter_mut().for_each(|map| map.multiply(&factors));
+                maps.iter_mut().for_each(|map| grid.round_map(map));
+                maps.iter_mut().for_each(|map| map.multiply(&back));
+            }
+            Some(Step { op: Op::Conv(_), .. }) | None if recipe.align => {
+                let shifts = align::shifts(&maps, &grid);
+                let back: Vec<f32> = shifts.iter().map(|shift| -shift).collect();
+                maps.iter_mut().for_each(|map| map.raise(&shifts));
+                maps.iter_mut().for_each(|map| grid.round_map(map));
+                maps.iter_mut().for_each(|map| map.raise(&back));
+            }
+            _ => maps.iter_mut().for_each(|map| grid.round_map(map)),
+        }
+        let of_picture = |(values, changed): (&Vec<Map>, Map)| {
             let result = from_value(network, values, value, changed);
             let pairs = result.values.iter().zip(&values[last].values);
             pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / result.values.len() as f64
         };
-        all.iter().map(of_picture).sum::<f64>() / all.len() as f64
+        all.iter().zip(maps).map(of_picture).sum::<f64>() / all.len() as f64
     };
     (0..=last).into_par_iter().map(error).collect()
 }

@@ -1,0 +1,78 @@
+//! The arithmetic of ONNX Runtime's integer kernels, number for number.
+//!
+//! `QLinearConv` sums products of bytes in 32 bits, multiplies the sum by one 32-bit float and rounds halves to even; `QLinearAdd`
+//! and `QLinearGlobalAveragePool` are floats that are rounded once. Steps that read or give floats are done in floats.
+
+use super::grid::Grid;
+use super::pass::Quantized;
+use super::weights::Weights;
+use crate::network::{Conv, Map, Op, run};
+
+impl Quantized {
+    /// What ONNX Runtime makes of a picture with the file of [`crate::write::int8_onnxruntime`].
+    pub fn simulate_integers(&self, picture: &Map) -> Map {
+        let mut first = picture.clone();
+        if !self.shift.is_empty() {
+            first.raise(&self.shift);
+        }
+        if let Some(grid) = &self.values[0].grid {
+            grid.round_map(&mut first);
+        }
+        let mut values = vec![first];
+        for (at, step) in self.network.steps.iter().enumerate() {
+            let input = step.inputs[0];
+            let (from, to) = (self.values[input].grid, self.values[at + 1].grid);
+            let value = match (&step.op, &self.weights[at], from, to) {
+                (Op::Conv(conv), Some(weights), Some(from), Some(to)) => {
+                    integer_conv(conv, weights, &values[input], &from, &to)
+                }
+                _ => {
+                    let inputs: Vec<&Map> = step.inputs.iter().map(|&input| &values[input]).collect();
+                    let mut value = run(step, &inputs);
+                    if let Some(grid) = to {
+                        grid.round_map(&mut value);
+                    }
+                    value
+                }
+            };
+            values.push(value);
+        }
+        values.pop().expect("the picture is a value")
+    }
+}
+
+fn integer_conv(conv: &Conv, weights: &Weights, map: &Map, from: &Grid, to: &Grid) -> Map {
+    let [_, height, width] = map.shape;
+    let (high, wide) = (conv.out(height), conv.out(width));
+    // Bytes without their zero point; around the picture is 0.
+    let bytes: Vec<i32> = map.values.iter().map(|x| from.quantize(*x) - from.zero).collect();
+    let (per_group, kernel) = (conv.inputs / conv.groups, conv.kernel);
+    let outputs_per_group = conv.outputs / conv.groups;
+    let mut result = Map { shape: [conv.outputs, high, wide], values: Vec::with_capacity(conv.outputs * high * wide) };
+    for output in 0..conv.outputs {
+        let first = output / outputs_per_group * per_group;
+        let row = &weights.values[output * weights.row..][..weights.row];
+        let bias_scale = from.scale * weights.scales[output];
+        let bias = (f64::from(conv.bias[output]) / f64::from(bias_scale)).round_ties_even() as i32;
+        let scale = bias_scale / to.scale;
+        let mut sums = vec![bias; high * wide];
+        for (at, &weight) in row.iter().enumerate() {
+            let (channel, y, x) = (first + at / (kernel * kernel), at / kernel % kernel, at % kernel);
+            let plane = &bytes[channel * height * width..][..height * width];
+            for (row, line) in sums.chunks_exact_mut(wide).enumerate() {
+                let Some(row) = (row * conv.stride + y).checked_sub(conv.pad).filter(|row| *row < height) else {
+                    continue;
+                };
+                for (column, sum) in line.iter_mut().enumerate() {
+                    let column = (column * conv.stride + x).checked_sub(conv.pad).filter(|column| *column < width);
+                    *sum += column.map_or(0, |column| plane[row * width + column]) * i32::from(weight);
+                }
+            }
+        }
+        result.values.extend(sums.into_iter().map(|sum| {
+            let q = (sum as f32 * scale).round_ties_even() as i32;
+            to.value((q + to.zero).clamp(to.low, to.high))
+        }));
+    }
+    result
+}
