@@ -3,10 +3,12 @@
 # RUN names a folder of `anemia-train cv`, DATA that of its pictures. PYTHON names a Python with onnx 1.23.2 and
 # onnxruntime 1.31.1; without it one is made in .deps.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 : "${RUN:?a folder of anemia-train cv}" "${DATA:?the folder with its pictures}"
+RUN=$(realpath "$RUN")
+DATA=$(realpath "$DATA")
+cd "$(dirname "$0")/.."
 if [ -z "${PYTHON:-}" ]; then
-    PYTHON=.deps/quantize/bin/python
+    PYTHON=$PWD/.deps/quantize/bin/python
     if [ ! -f .deps/quantize/installed ]; then
         python3 -m venv .deps/quantize
         .deps/quantize/bin/pip install -q onnx==1.23.2 onnxruntime==1.31.1 sympy

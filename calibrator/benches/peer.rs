@@ -45,23 +45,25 @@ fn main() {
 
         let start = Instant::now();
         let own = quantize::int8(&fold.network, &calibration, Format::Unsigned, &recipe).unwrap();
+        let temperature = own.temperature;
         let own = anemia_onnx::encode(&write::int8_onnxruntime(&own));
         let seconds = start.elapsed().as_secs_f64();
         let (theirs, their_seconds) = theirs(&python, fold, &calibration);
 
         let networks = [
-            (&fold.bytes, Precision::Fp32, 0.0),
-            (&own, Precision::Int8, seconds),
-            (&theirs, Precision::Int8, their_seconds),
+            (&fold.bytes, Precision::Fp32, 0.0, 1.0),
+            (&own, Precision::Int8, seconds, temperature),
+            (&theirs, Precision::Int8, their_seconds, 1.0),
         ];
         let mut reference = Vec::new();
-        for ((bytes, precision, seconds), found) in networks.into_iter().zip(&mut all) {
+        for ((bytes, precision, seconds, temperature), found) in networks.into_iter().zip(&mut all) {
             let logits = judge(fold, bytes, precision, &test, &mut found.milliseconds);
             if precision == Precision::Fp32 {
                 reference.clone_from(&logits);
             }
             found.kept += logits.iter().zip(&reference).filter(|(a, b)| (**a >= 0.0) == (**b >= 0.0)).count();
-            let judged = |(one, logit): (&Prediction, &f32)| Prediction { logit: *logit, ..one.clone() }.judged();
+            let judged =
+                |(one, logit): (&Prediction, &f32)| Prediction { logit: *logit / temperature, ..one.clone() }.judged();
             found.judged.extend(fold.test.iter().zip(&logits).map(judged));
             found.bytes += bytes.len();
             found.seconds += seconds;

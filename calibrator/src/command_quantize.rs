@@ -85,7 +85,9 @@ impl Quantize {
                     let own = quantize::int8(&network, &maps, Format::Unsigned, &recipe)?;
                     let encoded = encode(&name, &write::int8_onnxruntime(&own), start);
                     let (start, name) = (Instant::now(), "int8.tensorrt.onnx");
+                    // The manifest has one operating point for both.
                     let board = quantize::int8(&network, &maps, Format::Signed, &recipe)?;
+                    let board = board.with_temperature(own.temperature);
                     let for_board = encode(name, &write::int8_tensorrt(&board), start);
                     tensorrt = Some(FileEntry { path: name.to_owned(), sha256: Sha256::of(&for_board) });
                     files.push((name.to_owned(), for_board));
@@ -147,6 +149,12 @@ impl Quantize {
             for test in &description.selftest {
                 let (path, input) = (bundle.path_of(&test.path), description.input.spec());
                 model.answers.push(anemia_engine::answer_to(&path, &test.path, &input, engine.as_mut())?);
+            }
+            let board = model.tensorrt.as_ref();
+            if let Some((path, network)) = files.iter().find(|(path, _)| board.is_some_and(|file| file.path == *path)) {
+                let path = self.out.join(path);
+                let source = Source::of(&description, &path, network, model.precision);
+                anemia_engine::load_network(&source, &EngineOptions::default())?;
             }
         }
         Ok(())

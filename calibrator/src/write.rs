@@ -6,7 +6,7 @@ use anemia_onnx::{float_tensor, float_value, integer, integer_tensor, integers, 
 use half::f16;
 
 use crate::network::{Activation, Conv, Network, Op};
-use crate::quantize::{Grid, Quantized, Weights};
+use crate::quantize::{Grid, Quantized, Weights, bias_integer};
 
 /// 16-bit weights that become 32-bit floats when the network is loaded; TensorRT computes in 16 bits.
 pub fn fp16(quantized: &Quantized) -> ModelProto {
@@ -235,10 +235,4 @@ impl<'a> Writer<'a> {
         node.attribute = attributes;
         self.nodes.push(node);
     }
-}
-
-/// The 32-bit integer that stands for a bias.
-fn bias_integer(bias: f32, scale: f32) -> i32 {
-    // `as` saturates, which is what a bias beyond all bounds should do.
-    (f64::from(bias) / f64::from(scale)).round_ties_even() as i32
 }

@@ -10,15 +10,44 @@ use std::ops::RangeInclusive;
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use crate::network::{Activation, Map};
+use crate::network::{Activation, Map, Network, Op};
 
 /// Bins in which the most frequent number of a channel is looked for.
 const BINS: usize = 4096;
 /// The share of a channel's pixels that must hold the number.
 const LEAST: f64 = 0.1;
 
+/// Pictures that are looked at.
+const PICTURES: usize = 32;
 /// Factors that are too far from 1 cost more range than they bring.
 const FACTORS: RangeInclusive<f32> = 0.75..=1.33;
+
+/// How the channels of a value may be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// By a number that is added.
+    Shift,
+    /// By a factor.
+    Factor,
+    /// Not at all: nothing before it takes a move in, or nothing behind takes it out.
+    Not,
+}
+
+/// How the channels of `value` may be moved.
+pub fn way(network: &Network, value: usize) -> Move {
+    let Some(at) = value.checked_sub(1) else { return Move::Shift };
+    let step = &network.steps[at];
+    let mut readers = network.readers(value).into_iter().map(|reader| &network.steps[reader]);
+    let is_conv = |op: &Op| matches!(op, Op::Conv(_));
+    match step.activation {
+        _ if !is_conv(&step.op) => Move::Not,
+        Activation::None if readers.all(|reader| is_conv(&reader.op) || reader.activation == Activation::None) => {
+            Move::Shift
+        }
+        Activation::Relu | Activation::Relu6 if readers.all(|reader| is_conv(&reader.op)) => Move::Factor,
+        _ => Move::Not,
+    }
+}
 
 /// By how much each channel is to be raised before it is rounded; 0 where that loses more than it brings.
 pub fn shifts(maps: &[Map], grid: &Grid) -> Vec<f32> {
@@ -52,7 +81,7 @@ fn channels(maps: &[Map]) -> usize {
 }
 
 fn values(maps: &[Map], channel: usize) -> impl Iterator<Item = f32> {
-    maps.iter().filter_map(move |map| map.channels().nth(channel)).flatten().copied()
+    maps.iter().take(PICTURES).filter_map(move |map| map.channels().nth(channel)).flatten().copied()
 }
 
 /// The number that many values are, up to their last digits.

@@ -27,8 +27,16 @@ impl Quantized {
                     integer_conv(conv, weights, &values[input], &from, &to)
                 }
                 _ => {
+                    let mut step = step.clone();
+                    if let (Op::Conv(conv), Some(weights)) = (&mut step.op, &self.weights[at]) {
+                        // The file holds the bias as integers wherever integers are read.
+                        let scales = self.bias_scales(weights, input).unwrap_or_default();
+                        for (bias, scale) in conv.bias.iter_mut().zip(scales) {
+                            *bias = bias_integer(*bias, scale) as f32 * scale;
+                        }
+                    }
                     let inputs: Vec<&Map> = step.inputs.iter().map(|&input| &values[input]).collect();
-                    let mut value = run(step, &inputs);
+                    let mut value = run(&step, &inputs);
                     if let Some(grid) = to {
                         grid.round_map(&mut value);
                     }
@@ -39,6 +47,11 @@ impl Quantized {
         }
         values.pop().expect("the picture is a value")
     }
+}
+
+/// The 32-bit integer that stands for a bias.
+pub fn bias_integer(bias: f32, scale: f32) -> i32 {
+    (f64::from(bias) / f64::from(scale)).round_ties_even() as i32
 }
 
 fn integer_conv(conv: &Conv, weights: &Weights, map: &Map, from: &Grid, to: &Grid) -> Map {
@@ -53,7 +66,7 @@ fn integer_conv(conv: &Conv, weights: &Weights, map: &Map, from: &Grid, to: &Gri
         let first = output / outputs_per_group * per_group;
         let row = &weights.values[output * weights.row..][..weights.row];
         let bias_scale = from.scale * weights.scales[output];
-        let bias = (f64::from(conv.bias[output]) / f64::from(bias_scale)).round_ties_even() as i32;
+        let bias = bias_integer(conv.bias[output], bias_scale);
         let scale = bias_scale / to.scale;
         let mut sums = vec![bias; high * wide];
         for (at, &weight) in row.iter().enumerate() {

@@ -3,14 +3,14 @@
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::align;
+use super::align::{self, Move};
 use super::grid::{Format, Grid};
 use super::moments::Moments;
 use super::observe::check_finite;
 use super::ranges::Histogram;
 use super::rounding::{round, round_to_halves};
 use super::weights::{WeightFormat, Weights};
-use crate::network::{Activation, Conv, Map, Network, Op, Step, run_all};
+use crate::network::{Conv, Map, Network, Op, Step, run_all};
 use crate::recipe::Recipe;
 
 /// A quantized network: what its file is written from.
@@ -58,8 +58,16 @@ pub fn quantize(
         shift: Vec::new(),
         temperature: 1.0,
     };
-    let mut pass =
-        Pass { network: network.clone(), format, rounded, recipe, float: Vec::new(), own: Vec::new(), result };
+    let mut pass = Pass {
+        network: network.clone(),
+        format,
+        rounded,
+        recipe,
+        float: Vec::new(),
+        own: Vec::new(),
+        shifts: Vec::new(),
+        result,
+    };
     pass.picture(pictures);
     for (at, &bits) in bits.iter().enumerate() {
         pass.step(at, bits)?;
@@ -76,6 +84,8 @@ struct Pass<'a> {
     /// The values of both networks for all pictures; those that nobody reads any more are empty.
     float: Vec<Vec<Map>>,
     own: Vec<Vec<Map>>,
+    /// By how much the channels of each value are raised; empty where they are not.
+    shifts: Vec<Vec<f32>>,
     result: Quantized,
 }
 
@@ -88,7 +98,7 @@ impl Pass<'_> {
             own.par_iter_mut().for_each(|map| map.raise(&shifts));
             self.result.shift = shifts;
         }
-        self.keep(pictures.to_vec(), own, grid);
+        self.keep(pictures.to_vec(), own, grid, self.result.shift.clone());
     }
 
     fn step(&mut self, at: usize, bits: u8) -> Result<()> {
@@ -100,6 +110,7 @@ impl Pass<'_> {
                 let named = || format!("node {:?}", step.name);
                 let (mut kept, mut weights) = self.weights(conv, step.inputs[0], bits).with_context(named)?;
                 let mut own = self.run(&step, &kept);
+                let mut shifts = Vec::new();
                 if self.recipe.refit && self.network.gives_logit(at) {
                     let (temperature, offset) = refit(&float, &own);
                     self.result.temperature = temperature;
@@ -108,27 +119,35 @@ impl Pass<'_> {
                 }
                 let grid = self.grid(at + 1, &own);
                 if let Some((_, grid)) = grid.as_ref().filter(|_| self.recipe.align) {
-                    if self.takes_factors(at) {
-                        let factors = align::factors(&own, grid, step.activation);
-                        kept.multiply_outputs(&factors);
-                        weights.iter_mut().for_each(|weights| weights.multiply(&factors));
-                        float.par_iter_mut().for_each(|map| map.multiply(&factors));
-                        self.divide_readers(at + 1, &factors);
-                    } else {
-                        let shifts = align::shifts(&own, grid);
-                        kept.bias.iter_mut().zip(&shifts).for_each(|(bias, shift)| *bias += shift);
+                    match align::way(&self.network, at + 1) {
+                        Move::Factor => {
+                            let factors = align::factors(&own, grid, step.activation);
+                            kept.multiply_outputs(&factors);
+                            weights.iter_mut().for_each(|weights| weights.multiply(&factors));
+                            float.par_iter_mut().for_each(|map| map.multiply(&factors));
+                            self.divide_readers(at + 1, &factors);
+                        }
+                        Move::Shift => {
+                            shifts = align::shifts(&own, grid);
+                            kept.bias.iter_mut().zip(&shifts).for_each(|(bias, shift)| *bias += shift);
+                        }
+                        Move::Not => {}
                     }
                     own = self.run(&step, &kept);
                 }
                 self.result.network.steps[at].op = Op::Conv(kept);
                 self.result.weights.push(weights);
-                self.keep(float, own, grid);
+                self.keep(float, own, grid, shifts);
             }
             _ => {
                 let own = run_all(&step, &self.own);
                 let grid = self.grid(at + 1, &own);
                 self.result.weights.push(None);
-                self.keep(float, own, grid);
+                // A sum is shifted by what its parts are.
+                let parts = step.inputs.iter().map(|&input| &self.shifts[input]).filter(|_| step.op == Op::Add);
+                let shifts = parts.filter(|shifts| !shifts.is_empty()).cloned();
+                let shifts = shifts.reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect()).unwrap_or_default();
+                self.keep(float, own, grid, shifts);
             }
         }
         self.network.forget(&mut self.float, at);
@@ -160,19 +179,16 @@ impl Pass<'_> {
             let correction = moments.bias_correction(conv, &kept.weights);
             kept.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
         }
+        let mut weights = weights;
+        if let (Some(weights), Some(Value { grid: Some(grid), .. })) = (&mut weights, self.result.values.get(input)) {
+            hold_biases(weights, &mut kept, grid.scale);
+        }
         Ok((kept, weights))
     }
 
     /// A step of the quantized network.
     fn run(&self, step: &Step, conv: &Conv) -> Vec<Map> {
         run_all(&Step { op: Op::Conv(conv.clone()), ..step.clone() }, &self.own)
-    }
-
-    /// Whether the channels that a step gives may be multiplied: what reads them are convolutions, which divide again.
-    fn takes_factors(&self, at: usize) -> bool {
-        let readers = self.network.readers(at + 1);
-        self.network.steps[at].activation != Activation::None
-            && readers.iter().all(|&reader| self.network.conv(reader).is_some())
     }
 
     fn divide_readers(&mut self, value: usize, factors: &[f32]) {
@@ -191,25 +207,31 @@ impl Pass<'_> {
         Some((seen, grid))
     }
 
-    fn keep(&mut self, float: Vec<Map>, mut own: Vec<Map>, grid: Option<(Histogram, Grid)>) {
+    fn keep(&mut self, float: Vec<Map>, mut own: Vec<Map>, grid: Option<(Histogram, Grid)>, shifts: Vec<f32>) {
         let (seen, grid) = grid.unzip();
         if let Some(grid) = grid {
             own.par_iter_mut().for_each(|map| grid.round_map(map));
         }
         let amax = float.iter().flat_map(|map| &map.values).fold(0f32, |amax, x| amax.max(x.abs()));
-        self.result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own) });
+        self.result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own, &shifts) });
+        self.shifts.push(shifts);
         self.float.push(float);
         self.own.push(own);
     }
 }
 
-/// Signal to noise in dB.
-fn sqnr(float: &[Map], own: &[Map]) -> f64 {
+/// Signal to noise in dB; the shift of each channel is no noise.
+fn sqnr(float: &[Map], own: &[Map], shifts: &[f32]) -> f64 {
     let of_map = |(float, own): (&Map, &Map)| {
-        let pairs = float.values.iter().zip(&own.values);
-        pairs.fold([0f64; 2], |[signal, noise], (x, y)| {
-            [signal + f64::from(x * x), noise + f64::from((x - y) * (x - y))]
-        })
+        let mut sums = [0f64; 2];
+        for (channel, (float, own)) in float.channels().zip(own.channels()).enumerate() {
+            let shift = shifts.get(channel).copied().unwrap_or(0.0);
+            for (x, y) in float.iter().zip(own) {
+                let lost = x - (y - shift);
+                sums = [sums[0] + f64::from(x * x), sums[1] + f64::from(lost * lost)];
+            }
+        }
+        sums
     };
     let [signal, noise] = float.par_iter().zip(own).map(of_map).reduce(|| [0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
     10.0 * (signal / noise).log10()
@@ -220,6 +242,19 @@ impl Quantized {
     pub fn bias_scales(&self, weights: &Weights, input: usize) -> Option<Vec<f32>> {
         let grid = self.values[input].grid.filter(|grid| grid.low == 0)?;
         Some(weights.scales.iter().map(|scale| scale * grid.scale).collect())
+    }
+
+    /// The same network with another temperature: its logit takes the difference in.
+    #[must_use]
+    pub fn with_temperature(mut self, temperature: f32) -> Self {
+        let factor = [temperature / self.temperature];
+        let Some(at) = (0..self.network.steps.len()).find(|&at| self.network.gives_logit(at)) else { return self };
+        if let (Some(conv), Some(weights)) = (self.network.conv_mut(at), &mut self.weights[at]) {
+            conv.multiply_outputs(&factor);
+            weights.multiply(&factor);
+            self.temperature = temperature;
+        }
+        self
     }
 
     /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
@@ -233,6 +268,25 @@ impl Quantized {
             }
         });
         values.pop().expect("the picture is a value")
+    }
+}
+
+/// Gives the rows of dead filters, whose weights are as good as 0, a scale with which 32 bits hold their bias: a step of it is
+/// that of the weights by that of what they read.
+fn hold_biases(weights: &mut Weights, conv: &mut Conv, step: f32) {
+    // A quarter of what 32 bits hold, so that what is added to it stays inside.
+    const MOST: f32 = 536_870_912.0;
+    if weights.blocks() > 1 {
+        return;
+    }
+    let row = weights.row;
+    for (output, scale) in weights.scales.iter_mut().enumerate() {
+        let least = conv.bias[output].abs() / (step * MOST);
+        if *scale < least {
+            *scale = least;
+            weights.values[output * row..][..row].fill(0);
+            conv.weights[output * row..][..row].fill(0.0);
+        }
     }
 }
 

@@ -6,10 +6,10 @@
 
 use rayon::prelude::*;
 
-use super::align;
+use super::align::{self, Move};
 use super::grid::{Format, Grid};
 use super::ranges::Histogram;
-use crate::network::{Activation, Map, Network, Op, Step, run};
+use crate::network::{Map, Network, run};
 use crate::recipe::Recipe;
 
 /// Pictures that are looked at.
@@ -27,15 +27,15 @@ pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Re
         let mut maps: Vec<Map> = all.iter().map(|values| values[value].clone()).collect();
         let seen = Histogram::of(maps.iter().flat_map(|map| &map.values));
         let grid = Grid::spanning(format, seen.range(recipe.range, format));
-        match value.checked_sub(1).map(|at| &network.steps[at]) {
-            Some(Step { op: Op::Conv(_), activation, .. }) if recipe.align && *activation != Activation::None => {
-                let factors = align::factors(&maps, &grid, *activation);
+        match align::way(network, value) {
+            Move::Factor if recipe.align => {
+                let factors = align::factors(&maps, &grid, network.steps[value - 1].activation);
                 let back: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
                 maps.iter_mut().for_each(|map| map.multiply(&factors));
                 maps.iter_mut().for_each(|map| grid.round_map(map));
                 maps.iter_mut().for_each(|map| map.multiply(&back));
             }
-            Some(Step { op: Op::Conv(_), .. }) | None if recipe.align => {
+            Move::Shift if recipe.align => {
                 let shifts = align::shifts(&maps, &grid);
                 let back: Vec<f32> = shifts.iter().map(|shift| -shift).collect();
                 maps.iter_mut().for_each(|map| map.raise(&shifts));
