@@ -23,7 +23,7 @@ pub struct Recipe {
     pub compensate: bool,
     /// Give every output the mean back that rounding took.
     pub correct_bias: bool,
-    /// Shift channels so that the background falls onto the grid; needs `correct_bias`, which takes the shift out again.
+    /// Move channels so that the background falls onto the grid; needs `correct_bias`, which takes shifts out again.
     pub align: bool,
     /// Fit temperature and offset of the logit to that of the fp32 network on the calibration pictures.
     pub refit: bool,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anemia_onnx::proto::tensor_proto::DataType;
-use anemia_onnx::proto::{NodeProto, TensorProto};
+use anemia_onnx::proto::{ModelProto, NodeProto, TensorProto};
 use anemia_onnx::values;
 
 use super::graph::{Graph, number, numbers};
@@ -28,13 +28,31 @@ pub(super) struct Layer<'a> {
 }
 
 /// All of them, in the order of the graph.
-pub(super) fn layers<'a>(graph: &Graph<'a>) -> Vec<Layer<'a>> {
-    let shapes = shapes(graph);
+pub(super) fn layers<'a>(graph: &Graph<'a>, model: &ModelProto) -> Vec<Layer<'a>> {
+    let (shapes, amax) = (shapes(graph), amax(model));
     let is_layer = |node: &&'a NodeProto| matches!(node.op_type(), "Conv" | "Gemm" | "MatMul");
-    graph.nodes.iter().filter(is_layer).filter_map(|node| layer(graph, &shapes, node)).collect()
+    graph.nodes.iter().filter(is_layer).filter_map(|node| layer(graph, &shapes, &amax, node)).collect()
 }
 
-fn layer<'a>(graph: &Graph<'a>, shapes: &HashMap<&str, Vec<i64>>, node: &'a NodeProto) -> Option<Layer<'a>> {
+/// Greatest magnitude of the weights of each layer, whatever form they are stored in; by the name of its node.
+fn amax(model: &ModelProto) -> HashMap<String, f32> {
+    let Ok(expanded) = anemia_onnx::expand(model) else { return HashMap::new() };
+    let Some(graph) = &expanded.graph else { return HashMap::new() };
+    let graph = Graph::of(&expanded, graph);
+    let of_node = |node: &NodeProto| {
+        let (weights, _) = graph.stored(node, 1)?;
+        let greatest = values(weights)?.into_iter().fold(0f32, |amax, x| amax.max(x.abs()));
+        Some((node.name().to_owned(), greatest))
+    };
+    graph.nodes.iter().filter_map(of_node).collect()
+}
+
+fn layer<'a>(
+    graph: &Graph<'a>,
+    shapes: &HashMap<&str, Vec<i64>>,
+    amax: &HashMap<String, f32>,
+    node: &'a NodeProto,
+) -> Option<Layer<'a>> {
     let (stored, way) = graph.stored(node, 1)?;
     let rounded = way.iter().any(|node| node.op_type() == "QuantizeLinear");
     let bits = match DataType::try_from(stored.data_type()) {
@@ -45,13 +63,19 @@ fn layer<'a>(graph: &Graph<'a>, shapes: &HashMap<&str, Vec<i64>>, node: &'a Node
         _ => 32,
     };
     let bias = graph.stored(node, 2);
-    let scales = way.iter().flat_map(|node| (1..node.input.len()).filter_map(|at| graph.stored(node, at)));
-    let bytes = bytes_of(stored)
-        + scales.map(|(tensor, _)| bytes_of(tensor)).sum::<usize>()
-        + bias.map_or(0, |(tensor, _)| bytes_of(tensor));
+    // Rounding and its undoing name the same scale.
+    let mut stored_for: Vec<&TensorProto> = vec![stored];
+    let on_the_way = way.iter().chain(bias.iter().flat_map(|(_, way)| way));
+    let scales = on_the_way.flat_map(|node| (1..node.input.len()).filter_map(|at| graph.stored(node, at)));
+    for (tensor, _) in scales.chain(bias.clone()) {
+        if stored_for.iter().all(|other| other.name() != tensor.name()) {
+            stored_for.push(tensor);
+        }
+    }
+    let bytes = stored_for.into_iter().map(bytes_of).sum();
     let result = node.output.first().and_then(|name| shapes.get(name.as_str()));
-    let pixels = result.map(|shape| shape.iter().skip(1).product::<i64>());
-    let count = stored.dims.iter().product::<i64>();
+    let product = |dims: &[i64]| dims.iter().try_fold(1i64, |product, dim| product.checked_mul(*dim));
+    let pixels = result.and_then(|shape| product(shape.get(1..)?));
     let weights = match way.iter().find(|node| node.op_type() == "Reshape").and_then(|node| graph.constant(node, 1)) {
         Some(shape) => shape.int64_data.clone(),
         None => stored.dims.clone(),
@@ -61,22 +85,11 @@ fn layer<'a>(graph: &Graph<'a>, shapes: &HashMap<&str, Vec<i64>>, node: &'a Node
         weights,
         bits,
         bytes,
-        amax: amax(graph, stored, &way),
+        amax: amax.get(node.name()).copied(),
         reads: graph.maker(node, 0).and_then(|maker| range(graph, maker)),
         result: result.cloned(),
-        macs: pixels.map(|pixels| pixels * count),
+        macs: pixels.zip(product(&stored.dims)).and_then(|(pixels, weights)| pixels.checked_mul(weights)),
     })
-}
-
-/// Greatest magnitude of weights; integers by their scales.
-fn amax(graph: &Graph<'_>, stored: &TensorProto, way: &[&NodeProto]) -> Option<f32> {
-    let greatest = |values: Vec<f32>| values.into_iter().fold(0f32, |amax, x| amax.max(x.abs()));
-    let own = greatest(values(stored)?);
-    let integers = matches!(DataType::try_from(stored.data_type()), Ok(DataType::Int8 | DataType::Int4));
-    let dequantize = way.iter().find(|node| node.op_type() == "DequantizeLinear").filter(|_| integers);
-    let Some(node) = dequantize else { return Some(own) };
-    let (scales, _) = graph.stored(node, 1)?;
-    Some(own * greatest(values(scales)?))
 }
 
 /// What the integers behind a `DequantizeLinear` can stand for.
@@ -100,7 +113,8 @@ fn bytes_of(tensor: &TensorProto) -> usize {
 /// Shapes without the batch of what can be followed from the picture: channels, height, width.
 fn shapes<'a>(graph: &Graph<'a>) -> HashMap<&'a str, Vec<i64>> {
     let mut shapes: HashMap<&str, Vec<i64>> = HashMap::new();
-    shapes.extend(graph.inputs().iter().map(|(name, shape)| (*name, shape.iter().skip(1).copied().collect())));
+    let fixed = graph.inputs().iter().filter(|(_, shape)| shape.iter().skip(1).all(|size| *size > 0));
+    shapes.extend(fixed.map(|(name, shape)| (*name, shape.iter().skip(1).copied().collect())));
     for node in graph.nodes {
         let Some(input) = node.input.first().and_then(|name| shapes.get(name.as_str())) else { continue };
         let Some(output) = node.output.first() else { continue };
@@ -113,7 +127,12 @@ fn shapes<'a>(graph: &Graph<'a>) -> HashMap<&'a str, Vec<i64>> {
 
 fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>> {
     match (node.op_type(), input) {
-        ("Conv", [_, height, width]) => {
+        ("Conv", [_, height, width])
+            if !node
+                .attribute
+                .iter()
+                .any(|one| one.name() == "auto_pad" && !one.s().is_empty() && one.s() != b"NOTSET") =>
+        {
             let (weights, way) = graph.stored(node, 1)?;
             let reshape = way.iter().find(|node| node.op_type() == "Reshape");
             let weights = reshape.and_then(|node| graph.constant(node, 1)).map_or(&weights.dims, |to| &to.int64_data);
@@ -121,9 +140,10 @@ fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>
             let (strides, pads, dilations) =
                 (numbers(node, "strides"), numbers(node, "pads"), numbers(node, "dilations"));
             let along = |size: i64, kernel: i64, axis: usize| {
-                let pad = pads.get(axis).unwrap_or(&0) + pads.get(axis + 2).unwrap_or(&0);
-                let reach = (kernel - 1) * dilations.get(axis).unwrap_or(&1) + 1;
-                (size + pad - reach).checked_div(*strides.get(axis).unwrap_or(&1)).map(|steps| steps + 1)
+                let pad = pads.get(axis).unwrap_or(&0).checked_add(*pads.get(axis + 2).unwrap_or(&0))?;
+                let reach = kernel.checked_sub(1)?.checked_mul(*dilations.get(axis).unwrap_or(&1))?.checked_add(1)?;
+                let room = size.checked_add(pad)?.checked_sub(reach)?;
+                room.checked_div(*strides.get(axis).unwrap_or(&1))?.checked_add(1)
             };
             Some(vec![outputs, along(*height, high, 0)?, along(*width, wide, 1)?])
         }
@@ -136,7 +156,9 @@ fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>
         ("ReduceMean", [channels, ..]) => {
             Some(if number(node, "keepdims") == Some(0) { vec![*channels] } else { vec![*channels, 1, 1] })
         }
-        ("Flatten" | "Squeeze" | "Reshape", _) => Some(vec![input.iter().product()]),
+        ("Flatten" | "Squeeze" | "Reshape", _) => {
+            Some(vec![input.iter().try_fold(1i64, |product, size| product.checked_mul(*size))?])
+        }
         ("Resize", [channels, height, width]) => {
             let scales = values(graph.constant(node, 2)?)?;
             let [_, _, high, wide] = scales[..] else { return None };

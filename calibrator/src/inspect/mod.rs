@@ -25,11 +25,11 @@ impl Inspect {
     pub(crate) fn run(&self) -> Result<()> {
         let model = anemia_onnx::read(&self.model)?;
         let graph = Graph::of(&model, model.graph.as_ref().context("the model has no graph")?);
-        let layers = layers::layers(&graph);
+        let layers = layers::layers(&graph, &model);
         let rows = layers.iter().map(row).collect::<Vec<_>>();
         print(&["layer", "", "bits", "bytes", "amax", "reads", "weights", "result", "MACs"].map(str::to_owned), &rows);
         let bytes: usize = layers.iter().map(|layer| layer.bytes).sum();
-        let macs: i64 = layers.iter().filter_map(|layer| layer.macs).sum();
+        let macs: i64 = layers.iter().filter_map(|layer| layer.macs).fold(0, i64::saturating_add);
         say(format_args!(
             "{} nodes of operator set {}, {} layers with {bytes} bytes, {:.1} million MACs for one picture",
             graph.nodes.len(),

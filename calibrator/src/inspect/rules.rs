@@ -1,8 +1,8 @@
 //! What the ONNX parsers of TensorRT 8.2 and 8.5 ask of `QuantizeLinear` and `DequantizeLinear` (onnx-tensorrt,
 //! builtin_op_importers.cpp, branches 8.2-GA and 8.5-GA), and what keeps their layers together.
 
-use anemia_onnx::proto::NodeProto;
 use anemia_onnx::proto::tensor_proto::DataType;
+use anemia_onnx::proto::{NodeProto, TensorProto};
 use anemia_onnx::values;
 
 use super::graph::{Graph, number};
@@ -55,7 +55,8 @@ fn rounding(graph: &Graph<'_>, node: &NodeProto, broken: &mut dyn FnMut(Effect, 
         broken(Effect::Refused, "has scales for blocks, which TensorRT knows from 10 on".into());
         return;
     }
-    let scales = graph.constant(node, 1).and_then(values);
+    let is_float = |scale: &&TensorProto| scale.data_type() == DataType::Float as i32;
+    let scales = graph.constant(node, 1).filter(is_float).and_then(values);
     match &scales {
         None => broken(Effect::Refused, "its scale is not a constant of 32-bit floats".into()),
         Some(scales) => {

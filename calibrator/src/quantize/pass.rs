@@ -35,7 +35,7 @@ pub struct Value {
     pub grid: Option<Grid>,
     /// Before it was rounded, where it is.
     pub seen: Option<Histogram>,
-    /// The greatest magnitude that the float network gave it.
+    /// The greatest magnitude that the float network gave it, times the factors of its channels.
     pub amax: f32,
     /// Signal to quantization noise of everything up to here, in dB: 10 · log₁₀ of the float network's power by that of the
     /// difference; infinite where there is none.

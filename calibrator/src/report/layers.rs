@@ -28,6 +28,9 @@ pub(super) struct Value {
     pub(super) sqnr: f64,
     /// Least and greatest value seen, and the range of the grid; `null` where it stays a float.
     pub(super) range: Option<Ranges>,
+    /// The least signal to noise among the values that it is made from.
+    #[serde(skip)]
+    pub(super) before: f64,
     /// The distribution before and after rounding.
     #[serde(skip)]
     pub(super) plot: Option<[Line; 2]>,
@@ -57,6 +60,10 @@ impl Layers {
         let value = |(at, value): (usize, &crate::quantize::Value)| Value {
             name: quantized.network.value_name(at).to_owned(),
             sqnr: value.sqnr,
+            before: at.checked_sub(1).map_or(f64::INFINITY, |at| {
+                let inputs = quantized.network.steps[at].inputs.iter();
+                inputs.map(|&input| quantized.values[input].sqnr).fold(f64::INFINITY, f64::min)
+            }),
             range: value.seen.as_ref().zip(value.grid).map(|(seen, grid)| Ranges {
                 seen: [seen.low, seen.high],
                 kept: grid.range(),
@@ -64,13 +71,11 @@ impl Layers {
             }),
             plot: value.seen.as_ref().zip(value.grid).map(|(seen, grid)| before_and_after(seen, &grid)),
         };
-        let mut names: Vec<&str> = paper::AMAX.iter().map(|(layer, ..)| *layer).collect();
-        names.dedup();
-        names.truncate(3);
+        let named = paper::AMAX.iter().filter(|(_, precision, _)| *precision == "int8").map(|(layer, ..)| *layer);
         Self {
             precision,
             values: quantized.values.iter().enumerate().map(value).collect(),
-            weights: names.into_iter().filter_map(|layer| weights(layer, fp32, quantized)).collect(),
+            weights: named.filter_map(|layer| weights(layer, fp32, quantized)).collect(),
         }
     }
 

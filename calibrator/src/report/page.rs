@@ -144,10 +144,9 @@ fn noisiest(layers: &Layers) -> Vec<(&str, &[Line; 2])> {
     let mut found: Vec<(f64, &str, &[Line; 2])> = layers
         .values
         .iter()
-        .enumerate()
         .skip(1)
-        .filter_map(|(at, value)| {
-            let lost = layers.values[at - 1].sqnr - value.sqnr;
+        .filter_map(|value| {
+            let lost = value.before - value.sqnr;
             Some((lost, value.name.as_str(), value.plot.as_ref()?))
         })
         .collect();

@@ -8,7 +8,7 @@ use crate::{OnnxError, float_tensor, values};
 
 /// The model with its stored 16-bit floats and 4- and 8-bit integers as 32-bit floats, in the operator set 17.
 ///
-/// What is computed: `Cast`, `DequantizeLinear` without a zero point (per tensor, per axis, in blocks) and `Reshape` of
+/// What is computed: `Cast` to 32-bit floats, `DequantizeLinear` without a zero point (per tensor, per axis, in blocks) and `Reshape` of
 /// constants. Everything else stays. The 4-bit files of anemiad give weights that are 16-bit floats exactly, so a runtime that
 /// rounds them to 16 bits adds no error.
 pub fn expand(model: &ModelProto) -> Result<ModelProto, OnnxError> {
@@ -34,11 +34,13 @@ pub fn expand(model: &ModelProto) -> Result<ModelProto, OnnxError> {
     Ok(model)
 }
 
-/// The constants that a node still reads, in the order in which they are read.
+/// The constants that a node still reads or the graph gives, in the order in which they are named.
 fn keep_those_read(graph: &mut GraphProto, mut constants: HashMap<String, TensorProto>) {
     let mut seen = HashSet::new();
-    let names = graph.node.iter().flat_map(|node| &node.input).filter(|name| seen.insert(name.as_str()));
-    graph.initializer = names.filter_map(|name| constants.remove(name.as_str())).collect();
+    let outputs = graph.output.iter().map(|output| output.name());
+    let names = graph.node.iter().flat_map(|node| &node.input).map(String::as_str).chain(outputs);
+    let names = names.filter(|name| seen.insert(*name));
+    graph.initializer = names.filter_map(|name| constants.remove(name)).collect();
 }
 
 /// What a node makes of constants alone; `None` for every other node.
@@ -50,7 +52,7 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
     let number = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name).map(|found| found.i());
     let tensor = match (node.op_type(), inputs.as_slice()) {
         ("Cast", [one]) if number("to") == Some(DataType::Float as i64) => {
-            let values = values(one).ok_or_else(|| failed("casts a constant of an unknown format"))?;
+            let Some(values) = values(one) else { return Ok(None) };
             float_tensor(output, &one.dims, &values)
         }
         ("DequantizeLinear", [integers, scales]) => {
@@ -69,9 +71,12 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
             float_tensor(output, &integers.dims, &floats)
         }
         ("Reshape", [one, target]) => {
-            let shape = &target.int64_data;
+            let shape = &integers(target);
             let count = |dims: &[i64]| dims.iter().try_fold(1i64, |product, dim| product.checked_mul(*dim));
-            if shape.iter().any(|dim| *dim <= 0) || count(shape) != count(&one.dims) {
+            if shape.is_empty() || shape.iter().any(|dim| *dim <= 0) {
+                return Ok(None);
+            }
+            if count(shape) != count(&one.dims) {
                 return Err(failed("reshapes a constant to a shape of another size"));
             }
             TensorProto { name: Some(output.clone()), dims: shape.clone(), ..(*one).clone() }
@@ -81,12 +86,26 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
     Ok(Some(tensor))
 }
 
+/// The 64-bit integers of a constant; nothing where it holds others.
+fn integers(tensor: &TensorProto) -> Vec<i64> {
+    match &tensor.raw_data {
+        Some(bytes) if tensor.data_type() == DataType::Int64 as i32 => {
+            bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+        }
+        _ => tensor.int64_data.clone(),
+    }
+}
+
+fn product(dims: &[i64]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
+}
+
 /// The place of the scale of each value.
 fn scale_places(dims: &[i64], scales: &[i64], axis: i64, block: i64) -> Option<impl Fn(usize) -> usize + use<>> {
     let axis = usize::try_from(if axis < 0 { axis + dims.len() as i64 } else { axis }).ok()?;
-    let single = scales.iter().product::<i64>() == 1 && block == 0;
+    let single = product(scales)? == 1 && block == 0;
     let along = if single { 1 } else { usize::try_from(*dims.get(axis)?).ok()?.max(1) };
-    let inner = if single { 1 } else { usize::try_from(dims[axis + 1..].iter().product::<i64>()).ok()?.max(1) };
+    let inner = if single { 1 } else { product(&dims[axis + 1..])?.max(1) };
     let block = usize::try_from(block).ok()?;
     let blocks = if block == 0 { along } else { along.div_ceil(block) };
     let fits = match block {
@@ -159,7 +178,7 @@ mod tests {
         assert!(refused(dequantize(), vec![short(), scales()]).starts_with("node made: "));
         let whole = raw_tensor("q", DataType::Int8, &[2, 3], vec![0; 6]);
         assert!(refused(dequantize(), vec![whole, scales()]).contains("does not fit"));
-        let target = integer_tensor("t", &[2], &[-1, 4]);
+        let target = integer_tensor("t", &[2], &[2, 4]);
         let reshape = node("Reshape", &["s", "t"], &["made"]);
         assert!(refused(reshape, vec![scales(), target]).contains("another size"));
     }
