@@ -35,6 +35,14 @@ pub fn read(model: &ModelProto) -> Result<Network> {
         bail!("input {}: shape {shape:?}; expected 1 × channels × height × width", input.name());
     };
     reader.values.insert(input.name(), 0);
+    let rounds = |node: &&NodeProto| matches!(node.op_type(), "QuantizeLinear" | "DequantizeLinear");
+    if let Some(node) = graph.node.iter().find(rounds) {
+        bail!(
+            "node {:?} ({}): the network is quantized already; give the fp32 network that it was made from",
+            node.name(),
+            node.op_type()
+        );
+    }
     for node in &graph.node {
         reader.node(node).with_context(|| format!("node {:?} ({})", node.name(), node.op_type()))?;
     }
@@ -239,9 +247,6 @@ impl<'a> Reader<'a> {
         );
         match DataType::try_from(tensor.data_type()) {
             Ok(DataType::Float) => {}
-            Ok(DataType::Int8 | DataType::Uint8 | DataType::Int4 | DataType::Uint4) => {
-                bail!("{name}: the network is quantized already; give the fp32 network that it was made from")
-            }
             kind => bail!("{name}: of type {}; expected FLOAT", kind.map_or("unknown", |kind| kind.as_str_name())),
         }
         let values = anemia_onnx::values(tensor)
