@@ -228,6 +228,33 @@ fn bright_pictures_and_heavy_weights_give_the_promised_number() {
 }
 
 #[test]
+fn a_network_that_overflows_is_refused_by_the_name_of_the_node() {
+    use network::{Activation, Conv, Map, Network, Op, Step};
+    let conv = Conv {
+        inputs: 3,
+        outputs: 1,
+        kernel: 1,
+        stride: 1,
+        pad: 0,
+        groups: 1,
+        weights: vec![3e38; 3],
+        bias: vec![0.0],
+    };
+    let step = Step { name: "heavy".into(), op: Op::Conv(conv), inputs: vec![0], activation: Activation::None };
+    let network = Network {
+        input: "image".into(),
+        shape: [3, 1, 1],
+        output: "logit".into(),
+        output_shape: vec![1, 1],
+        steps: vec![step],
+    };
+    let pictures = vec![Map { shape: [3, 1, 1], values: vec![1.0; 3] }];
+    let recipe = Recipe::find("best").unwrap();
+    let error = quantize::int8(&network, &pictures, Format::Unsigned, &recipe).unwrap_err().to_string();
+    assert!(error.contains("node \"heavy\" gives inf for calibration picture 1"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_quantized_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
