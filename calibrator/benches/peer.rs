@@ -3,16 +3,15 @@
 // A benchmark may panic and print.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anemia_bundle::{Input, Output, OutputKind, Precision, Task};
+use anemia_bundle::Precision;
 use anemia_calibrator::folds::{Fold, Run};
 use anemia_calibrator::network::Map;
 use anemia_calibrator::quantize::{self, Format};
-use anemia_calibrator::{Recipe, pictures, write};
-use anemia_engine::{EngineOptions, Source, load_network};
+use anemia_calibrator::{Recipe, write};
 use anemia_evaluation::{Confusion, Judged, Prediction, auc};
 
 /// Calibration pictures of each fold.
@@ -36,12 +35,8 @@ fn main() {
     let recipe = Recipe::find("best").unwrap();
     let mut all: [Found; 3] = Default::default();
     for fold in &run.folds {
-        let training: Vec<PathBuf> =
-            run.training(fold.number).iter().map(|one| Path::new(&data).join(&one.path)).collect();
-        let drawn = pictures::draw(&training, PICTURES, u64::from(fold.number)).unwrap();
-        let calibration = pictures::cut_out_all(&drawn, &fold.input).unwrap();
-        let test: Vec<PathBuf> = fold.test.iter().map(|one| Path::new(&data).join(&one.path)).collect();
-        let test = pictures::cut_out_all(&test, &fold.input).unwrap();
+        let calibration = run.calibration(fold, Path::new(&data), PICTURES).unwrap();
+        let test = fold.unseen(Path::new(&data)).unwrap();
 
         let start = Instant::now();
         let own = quantize::int8(&fold.network, &calibration, Format::Unsigned, &recipe).unwrap();
@@ -100,11 +95,7 @@ fn theirs(python: &str, fold: &Fold, calibration: &[Map]) -> (Vec<u8>, f64) {
 }
 
 fn judge(fold: &Fold, network: &[u8], precision: Precision, test: &[Map], times: &mut Vec<f64>) -> Vec<f32> {
-    let [width, height] = [fold.input.width, fold.input.height].map(|size| size as u32);
-    let input = Input { name: fold.network.input.clone(), width, height, mean: fold.input.mean, std: fold.input.std };
-    let output = Output { name: fold.network.output.clone(), kind: OutputKind::Logit };
-    let source = Source { path: &fold.file, network, task: Task::Classify, input: &input, output: &output, precision };
-    let mut engine = load_network(&source, &EngineOptions::default()).unwrap();
+    let mut engine = fold.engine(network, precision).unwrap();
     let one = |map: &Map| {
         engine.input().copy_from_slice(&map.values);
         let start = Instant::now();

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use crate::quantize::Quantized;
 
-/// Names of the two files in a bundle.
+/// Name of the calibration cache in a bundle.
 pub const CACHE: &str = "calibration.cache";
-/// The second of them.
+/// Name of the table of ranges in a bundle.
 pub const RANGES: &str = "dynamic-ranges.csv";
 
 /// The text of a calibration cache of TensorRT 8.5.2: a line for each value, its scale as the bits of a big-endian float.

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use anemia_bundle::{Input, Output, OutputKind, Precision, Task};
+use anemia_engine::{Engine, EngineOptions, Source};
 use anemia_evaluation::Prediction;
 use anemia_onnx::proto::ModelProto;
 use anemia_vision::InputSpec;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::network::{self, Network};
+use crate::network::{self, Map, Network};
+use crate::pictures;
 
 /// The network of one fold.
 pub struct Fold {
@@ -58,9 +61,32 @@ impl Run {
         Ok(Self { protocol: settings.protocol, folds })
     }
 
-    /// The pictures that a fold's network was trained on.
-    pub fn training(&self, fold: u32) -> Vec<&Prediction> {
-        self.folds.iter().filter(|other| other.number != fold).flat_map(|other| &other.test).collect()
+    /// `count` cut-outs of the pictures in `data` that a fold's network was trained on, drawn by the number of the fold.
+    pub fn calibration(&self, fold: &Fold, data: &Path, count: usize) -> Result<Vec<Map>> {
+        let others = self.folds.iter().filter(|other| other.number != fold.number);
+        let training: Vec<PathBuf> = others.flat_map(|other| &other.test).map(|one| data.join(&one.path)).collect();
+        let drawn = pictures::draw(&training, count, u64::from(fold.number))?;
+        let maps = pictures::cut_out_all(&drawn, &fold.input)?;
+        pictures::check(&drawn, &maps)?;
+        Ok(maps)
+    }
+}
+
+impl Fold {
+    /// Cut-outs of the pictures in `data` that the network had not seen.
+    pub fn unseen(&self, data: &Path) -> Result<Vec<Map>> {
+        let paths: Vec<PathBuf> = self.test.iter().map(|one| data.join(&one.path)).collect();
+        pictures::cut_out_all(&paths, &self.input)
+    }
+
+    /// A network that is run as that of the fold: itself, or one that was made from it.
+    pub fn engine(&self, network: &[u8], precision: Precision) -> Result<Box<dyn Engine>> {
+        let InputSpec { width, height, mean, std } = self.input;
+        let input = Input { name: self.network.input.clone(), width: width as u32, height: height as u32, mean, std };
+        let output = Output { name: self.network.output.clone(), kind: OutputKind::Logit };
+        let (path, task) = (self.file.as_path(), Task::Classify);
+        let source = Source { path, network, task, input: &input, output: &output, precision };
+        Ok(anemia_engine::load_network(&source, &EngineOptions::default())?)
     }
 }
 

@@ -33,6 +33,18 @@ fn phantoms(folder: &Path, count: u64) {
     }
 }
 
+/// The shipped bundle, its fp32 file, the network in it, and cut-outs of phantoms as it is given them.
+fn shipped_and_phantoms() -> (Bundle, Vec<u8>, network::Network, Vec<network::Map>) {
+    let folder = tempfile::tempdir().unwrap();
+    phantoms(folder.path(), 16);
+    let bundle = Bundle::open(&shipped()).unwrap();
+    let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
+    let network = network::read(&anemia_onnx::decode(bytes.clone()).unwrap()).unwrap();
+    let found = pictures::find(folder.path()).unwrap();
+    let maps = pictures::cut_out_all(&found, &bundle.manifest().input.spec()).unwrap();
+    (bundle, bytes, network, maps)
+}
+
 #[test]
 fn the_bundle_gets_small_files_that_run_and_answer_like_fp32() {
     let folder = tempfile::tempdir().unwrap();
@@ -86,13 +98,7 @@ fn the_bundle_gets_small_files_that_run_and_answer_like_fp32() {
 
 #[test]
 fn onnx_runtime_computes_what_the_calibrator_promised() {
-    let folder = tempfile::tempdir().unwrap();
-    phantoms(folder.path(), 16);
-    let bundle = Bundle::open(&shipped()).unwrap();
-    let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
-    let network = network::read(&anemia_onnx::decode(bytes.clone()).unwrap()).unwrap();
-    let found = pictures::find(folder.path()).unwrap();
-    let maps = pictures::cut_out_all(&found, &bundle.manifest().input.spec()).unwrap();
+    let (bundle, bytes, network, maps) = shipped_and_phantoms();
     let recipe = Recipe::find("best").unwrap();
     let int8 = quantize::int8(&network, &maps, Format::Unsigned, &recipe).unwrap();
     let board = quantize::int8(&network, &maps, Format::Signed, &recipe).unwrap();
@@ -128,13 +134,7 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
 /// Without a value that stays a float, every number of the file is computed as the calibrator computes it, through 60 layers.
 #[test]
 fn onnx_runtime_and_the_integers_of_the_calibrator_agree() {
-    let folder = tempfile::tempdir().unwrap();
-    phantoms(folder.path(), 16);
-    let bundle = Bundle::open(&shipped()).unwrap();
-    let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
-    let network = network::read(&anemia_onnx::decode(bytes).unwrap()).unwrap();
-    let found = pictures::find(folder.path()).unwrap();
-    let maps = pictures::cut_out_all(&found, &bundle.manifest().input.spec()).unwrap();
+    let (bundle, _, network, maps) = shipped_and_phantoms();
     let recipe = Recipe { float_share: 0.0, ..Recipe::find("best").unwrap() };
     let quantized = quantize::int8(&network, &maps, Format::Unsigned, &recipe).unwrap();
     let file = anemia_onnx::encode(&write::int8_onnxruntime(&quantized));

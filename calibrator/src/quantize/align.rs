@@ -16,7 +16,6 @@ use crate::network::{Activation, Map, Network, Op};
 const BINS: usize = 4096;
 /// The share of a channel's pixels that must hold the number.
 const LEAST: f64 = 0.1;
-
 /// Pictures that are looked at.
 const PICTURES: usize = 32;
 /// Factors that are too far from 1 cost more range than they bring.
@@ -74,6 +73,31 @@ pub fn factors(maps: &[Map], grid: &Grid, activation: Activation) -> Vec<f32> {
         if FACTORS.contains(&factor) && error(factor) < error(1.0) { factor } else { 1.0 }
     };
     (0..channels(maps)).into_par_iter().map(of_channel).collect()
+}
+
+/// Rounds a value as it is rounded once its channels were moved, and moves them back.
+pub fn round(network: &Network, value: usize, maps: &mut [Map], grid: &Grid) {
+    match way(network, value) {
+        Move::Factor => {
+            let factors = factors(maps, grid, network.steps[value - 1].activation);
+            let back: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
+            for map in maps {
+                map.multiply(&factors);
+                grid.round_map(map);
+                map.multiply(&back);
+            }
+        }
+        Move::Shift => {
+            let shifts = shifts(maps, grid);
+            let back: Vec<f32> = shifts.iter().map(|shift| -shift).collect();
+            for map in maps {
+                map.raise(&shifts);
+                grid.round_map(map);
+                map.raise(&back);
+            }
+        }
+        Move::Not => maps.iter_mut().for_each(|map| grid.round_map(map)),
+    }
 }
 
 fn channels(maps: &[Map]) -> usize {

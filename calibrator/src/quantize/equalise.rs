@@ -183,18 +183,12 @@ impl Seam {
     fn multiply(&self, network: &mut Network, observed: &mut Observed, factors: &[f32]) {
         for &maker in &self.makers {
             if let Some(conv) = network.conv_mut(maker) {
-                let row = conv.row();
-                for (channel, factor) in factors.iter().enumerate() {
-                    conv.weights[channel * row..][..row].iter_mut().for_each(|weight| *weight *= factor);
-                    conv.bias[channel] *= factor;
-                }
+                conv.multiply_outputs(factors);
             }
         }
         for &reader in &self.readers {
             if let Some(conv) = network.conv_mut(reader) {
-                for at in 0..conv.weights.len() {
-                    conv.weights[at] /= factors[conv.channel_of(at)];
-                }
+                conv.divide_inputs(factors);
             }
             if let Some(covariance) = observed.covariances[reader].as_mut() {
                 covariance.multiply(factors);

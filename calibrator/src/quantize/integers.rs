@@ -12,12 +12,7 @@ impl Quantized {
     /// What ONNX Runtime makes of a picture with the file of [`crate::write::int8_onnxruntime`].
     pub fn simulate_integers(&self, picture: &Map) -> Map {
         let mut first = picture.clone();
-        if !self.shift.is_empty() {
-            first.raise(&self.shift);
-        }
-        if let Some(grid) = &self.values[0].grid {
-            grid.round_map(&mut first);
-        }
+        self.round(0, &mut first);
         let mut values = vec![first];
         for (at, step) in self.network.steps.iter().enumerate() {
             let input = step.inputs[0];
@@ -37,9 +32,7 @@ impl Quantized {
                     }
                     let inputs: Vec<&Map> = step.inputs.iter().map(|&input| &values[input]).collect();
                     let mut value = run(&step, &inputs);
-                    if let Some(grid) = to {
-                        grid.round_map(&mut value);
-                    }
+                    self.round(at + 1, &mut value);
                     value
                 }
             };

@@ -126,14 +126,15 @@ impl Pass<'_> {
                             weights.iter_mut().for_each(|weights| weights.multiply(&factors));
                             float.par_iter_mut().for_each(|map| map.multiply(&factors));
                             self.divide_readers(at + 1, &factors);
+                            own = self.run(&step, &kept);
                         }
                         Move::Shift => {
                             shifts = align::shifts(&own, grid);
                             kept.bias.iter_mut().zip(&shifts).for_each(|(bias, shift)| *bias += shift);
+                            own = self.run(&step, &kept);
                         }
                         Move::Not => {}
                     }
-                    own = self.run(&step, &kept);
                 }
                 self.result.network.steps[at].op = Op::Conv(kept);
                 self.result.weights.push(weights);
@@ -165,7 +166,7 @@ impl Pass<'_> {
             wanted.weights = moments.compensated(conv)?;
         }
         let mut kept = conv.clone();
-        let weights = if bits == 16 {
+        let mut weights = if bits == 16 {
             kept.weights = round_to_halves(&wanted, recipe.rounding, &moments.covariance)?;
             None
         } else {
@@ -179,7 +180,6 @@ impl Pass<'_> {
             let correction = moments.bias_correction(conv, &kept.weights);
             kept.bias.iter_mut().zip(correction).for_each(|(bias, more)| *bias += more);
         }
-        let mut weights = weights;
         if let (Some(weights), Some(Value { grid: Some(grid), .. })) = (&mut weights, self.result.values.get(input)) {
             hold_biases(weights, &mut kept, grid.scale);
         }
@@ -259,15 +259,18 @@ impl Quantized {
 
     /// What the quantized network says of a picture, computed in floats that are rounded where its integers are.
     pub fn simulate(&self, picture: &Map) -> Map {
-        let mut values = self.network.values(picture, |value, map| {
-            if value == 0 && !self.shift.is_empty() {
-                map.raise(&self.shift);
-            }
-            if let Some(grid) = &self.values[value].grid {
-                grid.round_map(map);
-            }
-        });
+        let mut values = self.network.values(picture, |value, map| self.round(value, map));
         values.pop().expect("the picture is a value")
+    }
+
+    /// What becomes of a value before it is read.
+    pub(super) fn round(&self, value: usize, map: &mut Map) {
+        if value == 0 {
+            map.raise(&self.shift);
+        }
+        if let Some(grid) = &self.values[value].grid {
+            grid.round_map(map);
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::align::{self, Move};
+use super::align;
 use super::grid::{Format, Grid};
 use super::ranges::Histogram;
 use crate::network::{Map, Network, run};
@@ -27,22 +27,10 @@ pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Re
         let mut maps: Vec<Map> = all.iter().map(|values| values[value].clone()).collect();
         let seen = Histogram::of(maps.iter().flat_map(|map| &map.values));
         let grid = Grid::spanning(format, seen.range(recipe.range, format));
-        match align::way(network, value) {
-            Move::Factor if recipe.align => {
-                let factors = align::factors(&maps, &grid, network.steps[value - 1].activation);
-                let back: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
-                maps.iter_mut().for_each(|map| map.multiply(&factors));
-                maps.iter_mut().for_each(|map| grid.round_map(map));
-                maps.iter_mut().for_each(|map| map.multiply(&back));
-            }
-            Move::Shift if recipe.align => {
-                let shifts = align::shifts(&maps, &grid);
-                let back: Vec<f32> = shifts.iter().map(|shift| -shift).collect();
-                maps.iter_mut().for_each(|map| map.raise(&shifts));
-                maps.iter_mut().for_each(|map| grid.round_map(map));
-                maps.iter_mut().for_each(|map| map.raise(&back));
-            }
-            _ => maps.iter_mut().for_each(|map| grid.round_map(map)),
+        if recipe.align {
+            align::round(network, value, &mut maps, &grid);
+        } else {
+            maps.iter_mut().for_each(|map| grid.round_map(map));
         }
         let of_picture = |(values, changed): (&Vec<Map>, Map)| {
             let result = from_value(network, values, value, changed);

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anemia_bundle::{Input, Output, OutputKind, Precision, Task};
-use anemia_engine::{Engine, EngineOptions, Source};
+use anemia_bundle::Precision;
+use anemia_engine::Engine;
 use anemia_evaluation::{Judged, Prediction, Summary};
 use anemia_onnx::proto::ModelProto;
-use anemia_vision::InputSpec;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
@@ -16,7 +15,7 @@ use super::speed::{self, Time};
 use crate::folds::{Fold, Run};
 use crate::network::Map;
 use crate::quantize::{self, Format, Quantized};
-use crate::{Recipe, pictures, write};
+use crate::{Recipe, write};
 
 /// One way of running a network.
 #[derive(Clone, Copy, PartialEq)]
@@ -92,22 +91,18 @@ impl Measured {
         let mut all: Vec<Gathered> = KINDS.iter().map(|_| Gathered::default()).collect();
         let (mut layers, mut times) = (Vec::new(), Vec::new());
         for fold in &run.folds {
-            let training: Vec<PathBuf> = run.training(fold.number).iter().map(|one| data.join(&one.path)).collect();
-            let drawn = pictures::draw(&training, count as usize, u64::from(fold.number))?;
-            let calibration = pictures::cut_out_all(&drawn, &fold.input)?;
-            pictures::check(&drawn, &calibration)?;
-            let test: Vec<PathBuf> = fold.test.iter().map(|one| data.join(&one.path)).collect();
-            let test = pictures::cut_out_all(&test, &fold.input)?;
+            let calibration = run.calibration(fold, data, count as usize)?;
+            let test = fold.unseen(data)?;
             let mut engines = Vec::new();
             let mut reference: Vec<Judged> = Vec::new();
             for ((kind, name, precision), gathered) in KINDS.iter().zip(&mut all) {
                 let start = Instant::now();
                 let quantized = quantized(*kind, fold, &calibration, recipe)?;
                 gathered.seconds += start.elapsed().as_secs_f64() / run.folds.len() as f64;
-                let bytes = quantized.as_ref().map_or(fold.bytes.clone(), |(_, bytes)| bytes.clone());
+                let bytes = quantized.as_ref().map_or(&fold.bytes, |(_, bytes)| bytes);
                 gathered.bytes += bytes.len();
                 let temperature = quantized.as_ref().map_or(1.0, |(quantized, _)| quantized.temperature);
-                let mut engine = engine(fold, &bytes, *precision)?;
+                let mut engine = fold.engine(bytes, *precision)?;
                 let judged = judge(fold, &test, engine.as_mut(), temperature)?;
                 if *kind == Kind::Fp32 {
                     check_is_the_networks(fold, &judged)?;
@@ -157,14 +152,6 @@ fn quantized(kind: Kind, fold: &Fold, calibration: &[Map], recipe: &Recipe) -> R
     };
     let bytes = anemia_onnx::encode(&form(&quantized));
     Ok(Some((quantized, bytes)))
-}
-
-fn engine(fold: &Fold, network: &[u8], precision: Precision) -> Result<Box<dyn Engine>> {
-    let InputSpec { width, height, mean, std } = fold.input;
-    let input = Input { name: fold.network.input.clone(), width: width as u32, height: height as u32, mean, std };
-    let output = Output { name: fold.network.output.clone(), kind: OutputKind::Logit };
-    let source = Source { path: &fold.file, network, task: Task::Classify, input: &input, output: &output, precision };
-    Ok(anemia_engine::load_network(&source, &EngineOptions::default())?)
 }
 
 /// What a network says of the pictures of its fold.

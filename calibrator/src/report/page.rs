@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::layers::Layers;
 use super::measure::{Figures, Measured};
 use super::paper;
-use super::text::figure;
+use super::text::columns;
 
 /// Flips that are shown with their picture, of each precision.
 const SHOWN: usize = 12;
@@ -90,12 +90,9 @@ fn table_four(precisions: &[Figures]) -> Markup {
         table {
             tr { @for name in ["Table IV", "loss", "accuracy", "precision", "recall", "F1", "AUC", "verdicts kept"] { th { (name) } } }
             @for one in precisions {
-                @let summary = &one.summary;
                 tr {
                     td { (one.precision) }
-                    @for found in [summary.loss, summary.accuracy, summary.precision, summary.sensitivity, summary.f1, summary.auc] {
-                        td { (figure(found)) }
-                    }
+                    @for found in columns(&one.summary) { td { (found) } }
                     td { (format!("{:.4}", one.agreement)) }
                 }
             }
@@ -128,11 +125,11 @@ fn table_five(layers: &[Layers]) -> Markup {
         table {
             tr { @for name in ["Table V", "precision", "bits", "amax of the weights", "the paper"] { th { (name) } } }
             @for one in layers { @for weights in &one.weights {
-                @let theirs = paper::AMAX.iter().find(|(layer, precision, _)| *layer == weights.layer && *precision == one.precision);
+                @let theirs = paper::amax(&weights.layer, one.precision);
                 tr {
                     td { (weights.layer) } td { (one.precision) } td { (weights.bits) }
                     td { (range(weights.amax.map(f64::from))) }
-                    td { (theirs.map_or(String::new(), |(.., theirs)| range(*theirs))) }
+                    td { (theirs.map_or(String::new(), range)) }
                 }
             } }
         }

@@ -39,3 +39,9 @@ pub(super) const AMAX: [(&str, &str, [f64; 2]); 6] = [
     ("features.1.conv.0.0", "int4", [0.0014, 2.6928]),
     ("features.10.conv.1.0", "int4", [0.0035, 0.5219]),
 ];
+
+/// What Table V says of a layer at a precision.
+pub(super) fn amax(layer: &str, precision: &str) -> Option<[f64; 2]> {
+    let found = AMAX.iter().find(|(name, kind, _)| (*name, *kind) == (layer, precision));
+    found.map(|(.., range)| *range)
+}

@@ -1,14 +1,19 @@
 //! The report as it is printed: the paper's tables and ours.
 
-use anemia_evaluation::Interval;
+use anemia_evaluation::{Interval, Summary};
 
 use super::measure::Measured;
 use super::paper;
 use crate::output::say;
 
 /// A figure with its interval.
-pub(super) fn figure(found: Option<Interval>) -> String {
+fn figure(found: Option<Interval>) -> String {
     found.map_or("–".into(), |Interval { value, low, high }| format!("{value:.4} ({low:.3} to {high:.3})"))
+}
+
+/// The columns of the paper's Table IV: loss, accuracy, precision, recall, F1, AUC.
+pub(super) fn columns(summary: &Summary) -> [String; 6] {
+    [summary.loss, summary.accuracy, summary.precision, summary.sensitivity, summary.f1, summary.auc].map(figure)
 }
 
 pub(super) fn print(measured: &Measured) {
@@ -18,19 +23,15 @@ pub(super) fn print(measured: &Measured) {
         "Table IV           loss                     accuracy                 precision                recall                   F1                       AUC                      verdicts kept",
     );
     for one in &measured.precisions {
-        let summary = &one.summary;
-        let all = [summary.loss, summary.accuracy, summary.precision, summary.sensitivity, summary.f1, summary.auc];
-        let cells: String = all.map(|found| format!("{:<25}", figure(found))).concat();
+        let cells: String = columns(&one.summary).map(|found| format!("{found:<25}")).concat();
         say(format_args!("{:<19}{cells}{:.4}", one.precision, one.agreement));
     }
     say("Table V              precision          bits  amax of the weights   the paper");
     for layers in &measured.layers {
         for weights in &layers.weights {
             let [low, high] = weights.amax;
-            let theirs = paper::AMAX
-                .iter()
-                .find(|(layer, precision, _)| *layer == weights.layer && *precision == layers.precision);
-            let theirs = theirs.map_or(String::new(), |(_, _, [low, high])| format!("[{low:.4}, {high:.4}]"));
+            let theirs = paper::amax(&weights.layer, layers.precision);
+            let theirs = theirs.map_or(String::new(), |[low, high]| format!("[{low:.4}, {high:.4}]"));
             say(format_args!(
                 "{:<21}{:<19}{:<6}[{low:.4}, {high:.4}]      {theirs}",
                 weights.layer, layers.precision, weights.bits

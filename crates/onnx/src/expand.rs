@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::values::product;
 use crate::{OnnxError, float_tensor, values};
 
 /// The model with its stored 16-bit floats and 4- and 8-bit integers as 32-bit floats, in the operator set 17.
@@ -72,11 +73,10 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
         }
         ("Reshape", [one, target]) => {
             let shape = &integers(target);
-            let count = |dims: &[i64]| dims.iter().try_fold(1i64, |product, dim| product.checked_mul(*dim));
             if shape.is_empty() || shape.iter().any(|dim| *dim <= 0) {
                 return Ok(None);
             }
-            if count(shape) != count(&one.dims) {
+            if product(shape) != product(&one.dims) {
                 return Err(failed("reshapes a constant to a shape of another size"));
             }
             TensorProto { name: Some(output.clone()), dims: shape.clone(), ..(*one).clone() }
@@ -94,10 +94,6 @@ fn integers(tensor: &TensorProto) -> Vec<i64> {
         }
         _ => tensor.int64_data.clone(),
     }
-}
-
-fn product(dims: &[i64]) -> Option<usize> {
-    dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
 }
 
 /// The place of the scale of each value.

@@ -10,7 +10,7 @@ use crate::proto::tensor_proto::DataType;
 /// `None` for values in another file, for formats other than 32- and 16-bit floats and 8- and 32-bit integers and signed 4-bit
 /// ones, for 16- and 4-bit ones that are not raw bytes, and where there are more or fewer bytes than the shape says.
 pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
-    let count = tensor.dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))?;
+    let count = product(&tensor.dims)?;
     let kind = DataType::try_from(tensor.data_type()).ok()?;
     let Some(bytes) = &tensor.raw_data else {
         let all: Vec<f32> = match kind {
@@ -44,4 +44,9 @@ pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
             bytes.iter().flat_map(pair).take(count).collect()
         }
     })
+}
+
+/// The number of values of a shape; `None` for sizes below 0 and beyond all bounds.
+pub(crate) fn product(dims: &[i64]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
 }
