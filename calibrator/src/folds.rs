@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Input, Output, OutputKind, Precision, Task};
+use anemia_bundle::{Input, Output, OutputKind, Precision, Sha256, Task};
 use anemia_engine::{Engine, EngineOptions, Source};
 use anemia_evaluation::Prediction;
 use anemia_onnx::proto::ModelProto;
@@ -31,6 +31,12 @@ pub struct Fold {
 
 /// A cross-validation.
 pub struct Run {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Stands for what its networks said.
+    pub sha256: Sha256,
+    /// The run whose networks these were before `anemia-train qat` taught them to be rounded, by what they said.
+    pub teacher: Option<Sha256>,
     /// `paper`, `grouped`, or the file with the folds.
     pub protocol: String,
     /// Its folds.
@@ -40,10 +46,11 @@ pub struct Run {
 #[derive(Deserialize)]
 struct Settings {
     protocol: String,
+    teacher_sha256: Option<Sha256>,
 }
 
 impl Run {
-    /// Reads the folder of an `anemia-train cv`.
+    /// Reads the folder of an `anemia-train cv` or an `anemia-train qat`.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("run.yaml");
         let text = std::fs::read(&path)
@@ -58,7 +65,22 @@ impl Run {
             folds.push(read_fold(&part, number)?);
         }
         ensure!(folds.len() > 1, "{}: has {} finished folds; expected at least two", folder.display(), folds.len());
-        Ok(Self { protocol: settings.protocol, folds })
+        let predictions = folder.join("predictions.csv");
+        let sha256 = Sha256::of_file(&predictions)
+            .with_context(|| format!("{}: the run is not finished; let it go on", predictions.display()))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            sha256,
+            teacher: settings.teacher_sha256,
+            protocol: settings.protocol,
+            folds,
+        })
+    }
+
+    /// The fold with this number.
+    pub fn fold(&self, number: u32) -> Result<&Fold> {
+        let found = self.folds.iter().find(|fold| fold.number == number);
+        found.with_context(|| format!("{}: has no fold {number}", self.folder.display()))
     }
 
     /// `count` cut-outs of the pictures in `data` that a fold's network was trained on, drawn by the number of the fold.

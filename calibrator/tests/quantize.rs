@@ -69,7 +69,32 @@ fn the_bundle_gets_small_files_that_run_and_answer_like_fp32() {
         }
     }
     let cache = std::fs::read_to_string(out.join("calibration.cache")).unwrap();
-    assert!(cache.starts_with("TRT-8502-EntropyCalibration2\nimage: 3c"), "{cache}");
+    let mut lines = cache.lines();
+    assert_eq!(lines.next(), Some("TRT-8502-EntropyCalibration2"));
+    // The cache holds the bits of amax / 127, and the table amax, of the same values in the same order.
+    let mut table = csv::Reader::from_path(out.join("dynamic-ranges.csv")).unwrap();
+    let ranges: Vec<(String, f32)> = table.deserialize().collect::<Result<_, _>>().unwrap();
+    assert_eq!(ranges.len(), lines.clone().count());
+    for ((value, amax), line) in ranges.iter().zip(lines) {
+        assert_eq!(line, format!("{value}: {:08x}", (amax / 127.0).to_bits()));
+    }
+    // And where the network of TensorRT rounds, it rounds with these scales; the picture is rounded after its shift.
+    let board = anemia_onnx::read(&out.join("int8.tensorrt.onnx")).unwrap().graph.unwrap();
+    let scale = |name: &str| {
+        let tensor = board.initializer.iter().find(|tensor| tensor.name() == name)?;
+        Some(f32::from_le_bytes(tensor.raw_data.as_deref()?.try_into().ok()?))
+    };
+    let mut rounded = 0;
+    for node in board.node.iter().filter(|node| node.op_type() == "QuantizeLinear") {
+        let (Some(scale), Some((_, amax))) =
+            (scale(&node.input[1]), ranges.iter().find(|(name, _)| *name == node.input[0]))
+        else {
+            continue;
+        };
+        assert!((scale * 127.0 - amax).abs() <= amax * 1e-6, "{}: {scale}, {amax}", node.input[0]);
+        rounded += 1;
+    }
+    assert!(rounded > 30, "{rounded} of {} values are rounded", ranges.len());
 
     // The same pictures give the same files.
     let again = folder.path().join("again");

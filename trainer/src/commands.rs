@@ -18,6 +18,9 @@ enum Command {
     /// Train one network for each fold and measure it on what it has not seen
     #[cfg(feature = "torch")]
     Cv(crate::cv::Cv),
+    /// Teach the networks of all folds to be rounded
+    #[cfg(feature = "torch")]
+    Qat(crate::qat::Qat),
     /// Train on everything, fit the operating point, write a bundle
     #[cfg(feature = "torch")]
     Fit(crate::fit::Fit),
@@ -37,6 +40,8 @@ impl Arguments {
             Command::Audit(audit) => audit.run(),
             #[cfg(feature = "torch")]
             Command::Cv(cv) => cv.run(),
+            #[cfg(feature = "torch")]
+            Command::Qat(qat) => qat.run(),
             #[cfg(feature = "torch")]
             Command::Fit(fit) => fit.run(),
             #[cfg(feature = "torch")]

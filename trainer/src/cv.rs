@@ -1,5 +1,6 @@
 //! `anemia-train cv`: cross-validation, every fold with a network of its own.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anemia_bundle::Sha256;
@@ -18,7 +19,7 @@ use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::run_folder::RunFolder;
 use crate::split::{check_folds, split};
-use crate::torch::{self, Classifier, Conventions, Pictures, Pretrained, Weights, train};
+use crate::torch::{self, Classifier, Conventions, Pictures, Pretrained, Weights, predict, train};
 
 /// Trains one network for each fold and measures it on the pictures that it has not seen.
 #[derive(Args)]
@@ -113,22 +114,40 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     let labelled = dataset::read(&common.data, protocol)?;
     check_folds(&labelled)?;
     let pretrained = Pretrained::read(&common.pretrained)?;
-    let conventions = pretrained.conventions;
-    let size = recipe.size as usize;
-    let bytes = cut_out(&labelled, size)?;
+    let pictures = read_pictures(&labelled, recipe.size as usize, pretrained.conventions)?;
+    Ok(Prepared { labelled, pictures, pretrained })
+}
+
+/// The cut-outs of all pictures, `size` × `size` pixels each.
+pub(crate) fn read_pictures(labelled: &[Labelled], size: usize, conventions: Conventions) -> Result<Pictures> {
+    let bytes = cut_out(labelled, size)?;
     let pixels = Tensor::from_slice(&bytes)
         .view([labelled.len() as i64, size as i64, size as i64, 3])
         .permute([0, 3, 1, 2])
         .contiguous()
         .to_device(torch::device());
-    let pictures = Pictures {
+    Ok(Pictures {
         pixels,
         anemic: labelled.iter().map(|one| one.anemic).collect(),
         groups: labelled.iter().map(|one| one.photo_group).collect(),
         mean: conventions.mean,
         std: conventions.std,
-    };
-    Ok(Prepared { labelled, pictures, pretrained })
+    })
+}
+
+/// Stands for the pictures, their labels and their folds.
+pub(crate) fn hash_of(labelled: &[Labelled], pictures: &Pictures) -> Result<Sha256> {
+    let table: String = labelled
+        .iter()
+        .map(|one| format!("{} {} {} {}\n", one.path.display(), one.anemic, one.photo_group, one.fold))
+        .collect();
+    let pixels = Vec::<u8>::try_from(pictures.pixels.to_device(tch::Device::Cpu).view(-1))?;
+    Ok(Sha256::of(&[table.as_bytes(), &pixels].concat()))
+}
+
+/// What a network said of a picture of its fold.
+pub(crate) fn prediction(one: &Labelled, logit: f32) -> Prediction {
+    Prediction { path: one.path.clone(), anemic: one.anemic, photo_group: one.photo_group, fold: one.fold, logit }
 }
 
 /// Every picture as the network sees it: `size * size` pixels of R, G, B, one picture after the other.
@@ -152,12 +171,6 @@ impl Prepared {
         recipe: &Recipe,
         networks: u32,
     ) -> Result<Settings> {
-        let table: String = self
-            .labelled
-            .iter()
-            .map(|one| format!("{} {} {} {}\n", one.path.display(), one.anemic, one.photo_group, one.fold))
-            .collect();
-        let pixels = Vec::<u8>::try_from(self.pictures.pixels.to_device(tch::Device::Cpu).view(-1))?;
         Ok(Settings {
             command,
             protocol: protocol.to_string(),
@@ -166,7 +179,7 @@ impl Prepared {
             threads: common.threads,
             device: format!("{:?}", torch::device()),
             pictures: self.labelled.len(),
-            data_sha256: Sha256::of(&[table.as_bytes(), &pixels].concat()),
+            data_sha256: hash_of(&self.labelled, &self.pictures)?,
             pretrained_sha256: Sha256::of_file(&common.pretrained)
                 .with_context(|| format!("{}", common.pretrained.display()))?,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -211,20 +224,25 @@ pub(crate) fn out_of_fold(
                         &plan,
                         Weights::start(&network, &prepared.pretrained, torch::device(), seed)?,
                     )?;
-                    let logits = classifier.predict(&weights, &parts.test);
-                    let row = |(&index, logit): (&usize, f32)| {
-                        let one = &prepared.labelled[index];
-                        let path = one.path.clone();
-                        Prediction { path, anemic: one.anemic, photo_group: one.photo_group, fold, logit }
-                    };
-                    let rows: Vec<Prediction> = parts.test.iter().zip(logits).map(row).collect();
+                    let logits = predict(&network, &prepared.pictures, &weights, &parts.test);
+                    let rows: Vec<Prediction> = parts
+                        .test
+                        .iter()
+                        .zip(logits)
+                        .map(|(&index, logit)| prediction(&prepared.labelled[index], logit))
+                        .collect();
                     weights.write(&part.join("weights.safetensors"), prepared.pretrained.conventions)?;
                     write_rows(&table, &rows)?;
                     bar.finish_and_clear();
                     rows
                 }
             };
-            write_network(&part, &network, recipe.size)?;
+            let file = part.join("fp32.onnx");
+            if !file.exists() {
+                let trained = Pretrained::read(&part.join("weights.safetensors"))?;
+                let weights = Weights::start(&network, &trained, tch::Device::Cpu, 0)?;
+                write_network(&file, &network, &weights.values(), (recipe.size, trained.conventions))?;
+            }
             if of_fold.is_empty() {
                 of_fold = found;
             } else {
@@ -250,19 +268,17 @@ pub(crate) fn out_of_fold(
     Ok(all)
 }
 
-/// Writes the network of a fold as `fp32.onnx`, for the calibrator; how its input is normalised stands in its metadata.
-fn write_network(part: &Path, network: &Network, size: u32) -> Result<()> {
-    let path = part.join("fp32.onnx");
-    if path.exists() {
-        return Ok(());
-    }
-    let trained = Pretrained::read(&part.join("weights.safetensors"))?;
-    let weights = Weights::start(network, &trained, tch::Device::Cpu, 0)?;
-    let mut model = export(network, &weights.values(), i64::from(size), "logit")?;
-    let Conventions { mean, std, .. } = trained.conventions;
+/// Writes the network of a fold for the calibrator; how its input of that size is normalised stands in the metadata.
+pub(crate) fn write_network(
+    path: &Path,
+    network: &Network,
+    values: &HashMap<String, Vec<f32>>,
+    (size, conventions): (u32, Conventions),
+) -> Result<()> {
+    let mut model = export(network, values, i64::from(size), "logit")?;
+    let Conventions { mean, std, .. } = conventions;
     model.metadata_props = vec![anemia_onnx::numbers("mean", &mean), anemia_onnx::numbers("std", &std)];
-    anemia_onnx::write(&model, &path)?;
-    Ok(())
+    Ok(anemia_onnx::write(&model, path)?)
 }
 
 /// What the figures of a protocol are worth.

@@ -19,6 +19,8 @@ mod locate;
 #[cfg(feature = "torch")]
 mod network;
 #[cfg(feature = "torch")]
+mod qat;
+#[cfg(feature = "torch")]
 mod recipe;
 #[cfg(feature = "torch")]
 mod report;

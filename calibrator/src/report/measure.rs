@@ -27,12 +27,24 @@ enum Kind {
     Int4,
 }
 
-const KINDS: [(Kind, &str, Precision); 5] = [
-    (Kind::Fp32, "fp32", Precision::Fp32),
-    (Kind::Fp16, "fp16", Precision::Fp16),
-    (Kind::Int8, "int8", Precision::Int8),
-    (Kind::Int8TensorRt, "int8 for TensorRT", Precision::Int8),
-    (Kind::Int4, "int4", Precision::Int4),
+/// Which networks are quantized.
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    /// Those of the cross-validation.
+    Trained,
+    /// Those that `anemia-train qat` made of them.
+    Tuned,
+}
+
+const VARIANTS: [(Kind, From, &str, Precision); 8] = [
+    (Kind::Fp32, From::Trained, "fp32", Precision::Fp32),
+    (Kind::Fp16, From::Trained, "fp16", Precision::Fp16),
+    (Kind::Int8, From::Trained, "int8", Precision::Int8),
+    (Kind::Int8TensorRt, From::Trained, "int8 for TensorRT", Precision::Int8),
+    (Kind::Int4, From::Trained, "int4", Precision::Int4),
+    (Kind::Int8, From::Tuned, "int8 after qat", Precision::Int8),
+    (Kind::Int8TensorRt, From::Tuned, "the same, TensorRT", Precision::Int8),
+    (Kind::Int4, From::Tuned, "int4 after qat", Precision::Int4),
 ];
 
 /// A cross-validation.
@@ -85,19 +97,25 @@ struct Gathered {
 }
 
 impl Measured {
-    /// Quantizes the network of each fold with `count` of the pictures in `data` that it was trained on.
-    pub(super) fn of(folder: &Path, data: &Path, recipe: &Recipe, count: u32) -> Result<Self> {
-        let run = Run::read(folder)?;
-        let mut all: Vec<Gathered> = KINDS.iter().map(|_| Gathered::default()).collect();
+    /// Quantizes the network of each fold with `count` of the pictures in `data` that it was trained on, and the same with
+    /// the networks that `tuned` has made of them.
+    pub(super) fn of(run: &Run, tuned: Option<&Run>, data: &Path, recipe: &Recipe, count: u32) -> Result<Self> {
+        let variants: Vec<_> =
+            VARIANTS.iter().filter(|(_, from, ..)| *from == From::Trained || tuned.is_some()).collect();
+        let mut all: Vec<Gathered> = variants.iter().map(|_| Gathered::default()).collect();
         let (mut layers, mut times) = (Vec::new(), Vec::new());
         for fold in &run.folds {
             let calibration = run.calibration(fold, data, count as usize)?;
             let test = fold.unseen(data)?;
             let mut engines = Vec::new();
             let mut reference: Vec<Judged> = Vec::new();
-            for ((kind, name, precision), gathered) in KINDS.iter().zip(&mut all) {
+            for ((kind, from, name, precision), gathered) in variants.iter().zip(&mut all) {
+                let source = match (from, tuned) {
+                    (From::Tuned, Some(tuned)) => tuned.fold(fold.number)?,
+                    _ => fold,
+                };
                 let start = Instant::now();
-                let quantized = quantized(*kind, fold, &calibration, recipe)?;
+                let quantized = quantized(*kind, source, &calibration, recipe)?;
                 gathered.seconds += start.elapsed().as_secs_f64() / run.folds.len() as f64;
                 let bytes = quantized.as_ref().map_or(&fold.bytes, |(_, bytes)| bytes);
                 gathered.bytes += bytes.len();
@@ -112,7 +130,7 @@ impl Measured {
                 gathered.judged.extend(judged);
                 if times.is_empty() {
                     engines.push(engine);
-                    layers.extend(quantized.map(|(quantized, _)| Layers::of(name, &fold.network, &quantized)));
+                    layers.extend(quantized.map(|(quantized, _)| Layers::of(name, &source.network, &quantized)));
                 }
             }
             if times.is_empty() {
@@ -121,20 +139,22 @@ impl Measured {
         }
         let folds = run.folds.len() as f64;
         let figures =
-            |((_, name, _), (gathered, time)): (&(Kind, &'static str, Precision), (Gathered, Time))| Figures {
-                precision: name,
-                agreement: 1.0 - gathered.flips.len() as f64 / gathered.judged.len() as f64,
-                summary: Summary::of(&gathered.judged, 0.5),
-                flips: gathered.flips,
-                bytes: gathered.bytes as f64 / folds,
-                time,
-                seconds: gathered.seconds,
+            |((_, _, name, _), (gathered, time)): (&&(Kind, From, &'static str, Precision), (Gathered, Time))| {
+                Figures {
+                    precision: name,
+                    agreement: 1.0 - gathered.flips.len() as f64 / gathered.judged.len() as f64,
+                    summary: Summary::of(&gathered.judged, 0.5),
+                    flips: gathered.flips,
+                    bytes: gathered.bytes as f64 / folds,
+                    time,
+                    seconds: gathered.seconds,
+                }
             };
         Ok(Self {
-            run: folder.to_owned(),
+            run: run.folder.clone(),
             protocol: run.protocol.clone(),
             size: run.folds.first().map_or([0; 2], |fold| [fold.input.width, fold.input.height]),
-            precisions: KINDS.iter().zip(all.into_iter().zip(times)).map(figures).collect(),
+            precisions: variants.iter().zip(all.into_iter().zip(times)).map(figures).collect(),
             layers,
         })
     }

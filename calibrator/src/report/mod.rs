@@ -9,12 +9,13 @@ mod text;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
 use crate::Recipe;
 use crate::files::write_text;
+use crate::folds::Run;
 use measure::Measured;
 
 /// Quantizes the network of every fold with pictures that it was trained on, and measures it on those that it was not.
@@ -23,6 +24,9 @@ pub(crate) struct Report {
     /// Folders of `anemia-train cv`; give one of each protocol
     #[arg(long, required = true, num_args = 1..)]
     run: Vec<PathBuf>,
+    /// Folders of `anemia-train qat` that were made from these runs; they are shown as rows of their own
+    #[arg(long, num_args = 1..)]
+    qat: Vec<PathBuf>,
     /// Folder with the pictures
     #[arg(long)]
     data: PathBuf,
@@ -43,9 +47,16 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn run(&self) -> Result<()> {
         let recipe = Recipe::find(&self.recipe)?;
+        let read = |folders: &[PathBuf]| folders.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>>>();
+        let (runs, tuned) = (read(&self.run)?, read(&self.qat)?);
+        let of = |run: &Run| tuned.iter().find(|tuned| tuned.teacher.as_ref() == Some(&run.sha256));
+        for one in &tuned {
+            let has_run = runs.iter().any(|run| one.teacher.as_ref() == Some(&run.sha256));
+            ensure!(has_run, "--qat {}: was not made from one of the folders of --run", one.folder.display());
+        }
         let mut all = Vec::new();
-        for folder in &self.run {
-            let measured = Measured::of(folder, &self.data, &recipe, self.pictures)?;
+        for run in &runs {
+            let measured = Measured::of(run, of(run), &self.data, &recipe, self.pictures)?;
             text::print(&measured);
             all.push(measured);
         }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use anemia_onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use anemia_onnx::{float_tensor, float_value, integer, integers, model, node, word};
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::fold::{fold, value};
 use super::{Conv, Network, Op};
 
 /// Name of the picture in the graph.
@@ -15,7 +16,8 @@ pub const INPUT: &str = "image";
 ///
 /// `output` names the result: `[1, 1]` from a classifier, `[1, 1, size / 2, size / 2]` from a locator.
 pub fn export(network: &Network, values: &HashMap<String, Vec<f32>>, size: i64, output: &str) -> Result<ModelProto> {
-    let mut writer = Writer { values, epsilon: network.epsilon, nodes: Vec::new(), constants: Vec::new() };
+    let (network, values) = fold(network, values)?;
+    let mut writer = Writer { values: &values, nodes: Vec::new(), constants: Vec::new() };
     writer.constants.push(float_tensor("zero", &[], &[0.0]));
     writer.constants.push(float_tensor("six", &[], &[6.0]));
     let mut names = vec![INPUT.to_owned()];
@@ -40,7 +42,6 @@ pub fn export(network: &Network, values: &HashMap<String, Vec<f32>>, size: i64, 
 
 struct Writer<'a> {
     values: &'a HashMap<String, Vec<f32>>,
-    epsilon: f64,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
 }
@@ -83,34 +84,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The convolution with the normalisation after it: `w · s / √(v + ε)` and `b − m · s / √(v + ε)`.
     fn conv(&mut self, conv: &Conv, input: &str, name: &str) -> Result<()> {
-        let weight = format!("{}.weight", conv.name);
-        let mut kernel: Vec<f32> = self.value(&weight)?.to_vec();
-        let bias: Vec<f32> = match &conv.norm {
-            None => self.value(&format!("{}.bias", conv.name))?.to_vec(),
-            Some(norm) => {
-                let part = |part: &str| self.value(&format!("{norm}.{part}"));
-                let (scale, shift, mean, variance) =
-                    (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
-                let factors: Vec<f64> = scale
-                    .iter()
-                    .zip(variance)
-                    .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + self.epsilon).sqrt())
-                    .collect();
-                for (row, factor) in kernel.chunks_exact_mut(kernel_size(conv)).zip(&factors) {
-                    row.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
-                }
-                let folded = |((&shift, &mean), factor): ((&f32, &f32), &f64)| {
-                    (f64::from(shift) - f64::from(mean) * factor) as f32
-                };
-                shift.iter().zip(mean).zip(&factors).map(folded).collect()
-            }
-        };
+        let (weight, shift) = (format!("{}.weight", conv.name), format!("{}.bias", conv.name));
         let shape = [conv.outputs, conv.inputs / conv.groups, conv.kernel, conv.kernel];
-        let shift = format!("{}.bias", conv.name);
-        self.constants.push(float_tensor(&weight, &shape, &kernel));
-        self.constants.push(float_tensor(&shift, &[conv.outputs], &bias));
+        self.constants.push(float_tensor(&weight, &shape, self.value(&weight)?));
+        self.constants.push(float_tensor(&shift, &[conv.outputs], self.value(&shift)?));
         let out = self.before_relu6(conv.relu6, name);
         let made = self.push("Conv", &[input, &weight, &shift], &out);
         made.name = Some(conv.name.clone());
@@ -134,10 +112,6 @@ impl Writer<'_> {
     }
 
     fn value(&self, name: &str) -> Result<&[f32]> {
-        self.values.get(name).map(Vec::as_slice).with_context(|| format!("the weights have no {name}"))
+        value(self.values, name)
     }
-}
-
-fn kernel_size(conv: &Conv) -> usize {
-    (conv.inputs / conv.groups * conv.kernel * conv.kernel) as usize
 }

@@ -1,10 +1,12 @@
 //! Networks as lists of steps: libtorch runs and trains them, the exporter writes them as ONNX.
 
 mod export;
+mod fold;
 mod locator;
 mod mobilenet;
 
 pub use export::{INPUT, export};
+pub(crate) use fold::fold;
 pub use locator::lid_net;
 pub use mobilenet::mobilenet_v2;
 

@@ -29,7 +29,7 @@ impl Pictures {
         Judged { probability, anemic: self.anemic[index], group: self.groups[index] }
     }
 
-    fn pixels(&self, indices: &[usize]) -> Tensor {
+    pub(super) fn pixels(&self, indices: &[usize]) -> Tensor {
         let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
         self.pixels.index_select(0, &Tensor::from_slice(&indices).to_device(self.pixels.device()))
     }
@@ -71,18 +71,18 @@ impl<'a> Classifier<'a> {
         }
         Self { network, recipe, pictures, units, validation }
     }
+}
 
-    /// The logits of some pictures, unchanged, with the running statistics.
-    pub(crate) fn predict(&self, weights: &Weights, indices: &[usize]) -> Vec<f32> {
-        let _guard = tch::no_grad_guard();
-        let mut logits = Vec::with_capacity(indices.len());
-        for batch in indices.chunks(64) {
-            let pictures = normalise(&self.pictures.pixels(batch), self.pictures.mean, self.pictures.std);
-            let found = forward(self.network, weights, &pictures, Mode::MEASURE);
-            logits.extend(Vec::<f32>::try_from(&found).expect("a classifier gives one 32-bit float for each picture"));
-        }
-        logits
+/// The logits of some pictures, unchanged, with the running statistics.
+pub(crate) fn predict(network: &Network, pictures: &Pictures, weights: &Weights, indices: &[usize]) -> Vec<f32> {
+    let _guard = tch::no_grad_guard();
+    let mut logits = Vec::with_capacity(indices.len());
+    for batch in indices.chunks(64) {
+        let batch = normalise(&pictures.pixels(batch), pictures.mean, pictures.std);
+        let found = forward(network, weights, &batch, Mode::MEASURE);
+        logits.extend(Vec::<f32>::try_from(&found).expect("a classifier gives one 32-bit float for each picture"));
     }
+    logits
 }
 
 impl Task for Classifier<'_> {
@@ -129,7 +129,7 @@ impl Task for Classifier<'_> {
         if self.validation.is_empty() {
             return None;
         }
-        let logits = self.predict(weights, &self.validation);
+        let logits = predict(self.network, self.pictures, weights, &self.validation);
         let judged: Vec<Judged> =
             self.validation.iter().zip(logits).map(|(&index, logit)| self.pictures.judged(index, logit)).collect();
         let counts = Confusion::at(&judged, 0.5);

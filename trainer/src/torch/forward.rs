@@ -19,17 +19,46 @@ impl Mode {
     pub(crate) const MEASURE: Self = Self { batch_statistics: |_| false, dropout: 0.0 };
 }
 
+/// What is done to numbers on their way through a network.
+pub(crate) trait Between {
+    /// The kernel or matrix of a step.
+    fn weights(&self, _step: usize, weights: Tensor) -> Tensor {
+        weights
+    }
+
+    /// A value, 0 being the picture and n the result of the n-th step.
+    fn value(&self, _value: usize, value: Tensor) -> Tensor {
+        value
+    }
+}
+
+/// Nothing is done.
+struct Nothing;
+
+impl Between for Nothing {}
+
 /// The output of `network` for `pictures`, `[n, 3, size, size]`: a number for each picture, `[n]`, from a classifier, a
 /// map `[n, 1, height, width]` from a locator.
 pub(crate) fn forward(network: &Network, weights: &Weights, pictures: &Tensor, mode: Mode) -> Tensor {
+    forward_between(network, weights, pictures, mode, &Nothing)
+}
+
+/// The same, with `between` in between.
+pub(crate) fn forward_between(
+    network: &Network,
+    weights: &Weights,
+    pictures: &Tensor,
+    mode: Mode,
+    between: &impl Between,
+) -> Tensor {
     let mut parameters = weights.views(&weights.trained, &weights.running).into_iter();
     let mut next = || parameters.next().expect("the views are those of the network's own parameters");
-    let mut values: Vec<Tensor> = vec![channels_last(pictures)];
-    for step in &network.steps {
+    let mut values: Vec<Tensor> = vec![between.value(0, channels_last(pictures))];
+    for (at, step) in network.steps.iter().enumerate() {
         let input = &values[step.inputs[0]];
         let value = match &step.op {
             Op::Conv(conv) => {
-                let (kernel, padding) = (next(), conv.kernel / 2);
+                let (kernel, padding) = (between.weights(at, next()), conv.kernel / 2);
                 let convolve = |bias: Option<Tensor>| {
                     input.conv2d(&kernel, bias, [conv.stride; 2], [padding; 2], [1, 1], conv.groups)
                 };
@@ -57,11 +86,11 @@ pub(crate) fn forward(network: &Network, weights: &Weights, pictures: &Tensor, m
                 mean.dropout(mode.dropout, mode.dropout > 0.0)
             }
             Op::Linear { .. } => {
-                let (matrix, shift) = (next(), next());
+                let (matrix, shift) = (between.weights(at, next()), next());
                 input.linear(&matrix, Some(&shift)).squeeze_dim(1)
             }
         };
-        values.push(value);
+        values.push(between.value(at + 1, value));
     }
     values.pop().expect("a network has at least one step")
 }

@@ -11,16 +11,18 @@ mod memory;
 mod pretrained;
 #[cfg(test)]
 mod reference;
+mod student;
 mod training;
 mod weights;
 
 pub(crate) use adam::Adam;
 pub(crate) use augment::{augment, normalise};
-pub(crate) use classifier::{Classifier, Pictures};
+pub(crate) use classifier::{Classifier, Pictures, predict};
 pub(crate) use forward::{Mode, forward};
 pub(crate) use locator::{Eyes, Locator, locate};
 use memory::keep_freed_memory;
 pub(crate) use pretrained::{Conventions, Pretrained};
+pub(crate) use student::Student;
 pub(crate) use training::{Epoch, INTERRUPTED, Plan, Task, train};
 pub(crate) use weights::{Weights, read_tensors, write_tensors};
 

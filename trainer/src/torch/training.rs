@@ -70,6 +70,8 @@ pub(crate) struct Epoch {
     pub(crate) accuracy: Option<f64>,
     /// Intersection over union, of a locator.
     pub(crate) iou: Option<f64>,
+    /// Share of verdicts that rounding left, of a network that learns to be rounded.
+    pub(crate) kept: Option<f64>,
     pub(crate) validation_loss: Option<f64>,
     pub(crate) validation_accuracy: Option<f64>,
     pub(crate) validation_f1: Option<f64>,

@@ -43,11 +43,27 @@ impl Weights {
         };
         let (trained, running): (Vec<_>, Vec<_>) = parameters.iter().partition(|one| one.role.is_trained());
         let join = |all: &[&Parameter]| {
-            let parts: Vec<Tensor> = all.iter().map(|parameter| start(parameter)).collect();
+            // The empty part stands for a network without normalisations, which has nothing that runs.
+            let none = Tensor::zeros([0], (Kind::Float, Device::Cpu));
+            let parts: Vec<Tensor> =
+                std::iter::once(none).chain(all.iter().map(|parameter| start(parameter))).collect();
             Tensor::cat(&parts, 0).to_device(device)
         };
         let (trained, running) = (join(&trained).set_requires_grad(true), join(&running));
         Self { parameters, trained, running }
+    }
+
+    /// A network with these numbers, by parameter name.
+    pub(crate) fn of(network: &Network, values: &HashMap<String, Vec<f32>>, device: Device) -> Result<Self> {
+        let weights = Self::random(network, device, 0);
+        let views = weights.views(&weights.trained.detach(), &weights.running);
+        for (parameter, mut view) in weights.parameters.iter().zip(views) {
+            let values = values.get(&parameter.name).filter(|values| values.len() as i64 == parameter.size());
+            let values =
+                values.with_context(|| format!("{}: expected {:?} numbers", parameter.name, parameter.shape))?;
+            no_grad(|| view.copy_(&Tensor::from_slice(values).view(&parameter.shape[..])));
+        }
+        Ok(weights)
     }
 
     /// The same numbers, which nothing moves.

@@ -1,0 +1,161 @@
+//! Learning to say what another network says although everything is rounded: quantization-aware training.
+//!
+//! Weights and values are rounded on the way forward, and the gradient passes as if they were not (the straight-through
+//! estimator; Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+//! Inference"). What is learned is not the labels but the logit of the float network (Hinton et al. 2015, "Distilling the
+//! Knowledge in a Neural Network"): the verdicts are to stay, wrong ones too.
+
+use std::cell::RefCell;
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64;
+use tch::{Kind, Reduction, Tensor, no_grad};
+
+use super::forward::{Between, forward_between};
+use super::{Epoch, Mode, Pictures, Task, Weights, augment, forward, normalise};
+use crate::network::{Network, Op, Parameter};
+use crate::recipe::Augmentation;
+
+/// Weights of 4 bits share a scale in blocks of so many, as in the files of the calibrator.
+const BLOCK: i64 = 128;
+
+/// A network that learns to be rounded.
+pub(crate) struct Student<'a> {
+    network: &'a Network,
+    pictures: &'a Pictures,
+    train: &'a [usize],
+    augmentation: &'a Augmentation,
+    batch: usize,
+    /// The same network before the training.
+    teacher: Weights,
+    /// The greatest magnitude of each value that a convolution reads, at the start; `None` for the others.
+    amax: Vec<Option<f64>>,
+}
+
+impl<'a> Student<'a> {
+    /// `network` has no batch normalisations; `start` is what both teacher and student begin with.
+    pub(crate) fn new(
+        network: &'a Network,
+        start: &Weights,
+        pictures: &'a Pictures,
+        train: &'a [usize],
+        augmentation: &'a Augmentation,
+        batch: usize,
+    ) -> Self {
+        let mut amax = vec![None; network.steps.len() + 1];
+        for step in network.steps.iter().filter(|step| matches!(step.op, Op::Conv(_) | Op::Linear { .. })) {
+            amax[step.inputs[0]] = Some(0.0);
+        }
+        let seen = Seen(RefCell::new(amax));
+        no_grad(|| {
+            for batch in train.chunks(64) {
+                let pictures = normalise(&pictures.pixels(batch), pictures.mean, pictures.std);
+                let _ = forward_between(network, start, &pictures, Mode::MEASURE, &seen);
+            }
+        });
+        Self { network, pictures, train, augmentation, batch, teacher: start.copy(), amax: seen.0.into_inner() }
+    }
+
+    /// Pictures as the network is given them: turned and moved, and half of them mixed with another one, so that there are
+    /// pictures between the classes too, where verdicts change.
+    fn draw(&self, batch: &[usize], random: &mut Pcg64) -> Tensor {
+        let pictures = augment(&self.pictures.pixels(batch), self.augmentation, random);
+        let shares: Vec<f32> =
+            batch.iter().map(|_| if random.random_bool(0.5) { 1.0 } else { random.random_range(0.0..1.0) }).collect();
+        let shares = Tensor::from_slice(&shares).view([-1, 1, 1, 1]).to_device(pictures.device());
+        let mixed = &pictures * &shares + pictures.roll([1], [0]) * (1.0 - &shares);
+        normalise(&mixed, self.pictures.mean, self.pictures.std)
+    }
+}
+
+impl Task for Student<'_> {
+    fn rate(&self, _: &Parameter) -> f64 {
+        1.0
+    }
+
+    fn decay(&self, _: &Parameter) -> f64 {
+        0.0
+    }
+
+    fn batches(&self, random: &mut Pcg64) -> Vec<Vec<usize>> {
+        let mut order = self.train.to_vec();
+        order.shuffle(random);
+        order.chunks(self.batch).map(<[usize]>::to_vec).collect()
+    }
+
+    fn loss(&self, weights: &Weights, batch: &[usize], random: &mut Pcg64) -> (Tensor, f64) {
+        let pictures = self.draw(batch, random);
+        let wanted = no_grad(|| forward(self.network, &self.teacher, &pictures, Mode::MEASURE));
+        // One network for both precisions: each step is rounded as one of them is.
+        let bits = if random.random_bool(0.5) { 8 } else { 4 };
+        let rounded = Rounded { network: self.network, amax: &self.amax, bits };
+        let logits = forward_between(self.network, weights, &pictures, Mode::MEASURE, &rounded);
+        let loss = logits.mse_loss(&wanted, Reduction::Mean);
+        let kept = logits.gt(0.0).eq_tensor(&wanted.gt(0.0)).sum(Kind::Float).double_value(&[]);
+        (loss, kept)
+    }
+
+    fn note(&self, mean: f64, row: &mut Epoch) {
+        row.kept = Some(mean);
+    }
+
+    fn validate(&self, _: &Weights, _: &mut Epoch) -> Option<f64> {
+        None
+    }
+}
+
+/// Looks at the values that are to be rounded.
+struct Seen(RefCell<Vec<Option<f64>>>);
+
+impl Between for Seen {
+    fn value(&self, at: usize, value: Tensor) -> Tensor {
+        if let Some(amax) = &mut self.0.borrow_mut()[at] {
+            *amax = amax.max(value.abs().max().double_value(&[]));
+        }
+        value
+    }
+}
+
+/// Rounds as a quantized network does: at 8 bits weights and values, at 4 bits the weights alone.
+struct Rounded<'a> {
+    network: &'a Network,
+    amax: &'a [Option<f64>],
+    bits: u8,
+}
+
+impl Between for Rounded<'_> {
+    fn weights(&self, step: usize, weights: Tensor) -> Tensor {
+        match &self.network.steps[step].op {
+            // What holds few weights and does much stays at 8 bits, as in the files of the calibrator.
+            Op::Conv(conv) if self.bits == 4 && conv.groups == 1 && step > 0 => round_blocks(&weights),
+            _ => round_rows(&weights, 127),
+        }
+    }
+
+    fn value(&self, at: usize, value: Tensor) -> Tensor {
+        match self.amax[at] {
+            Some(amax) if self.bits == 8 && amax > 0.0 => {
+                value.fake_quantize_per_tensor_affine(amax / 127.0, 0, -127, 127)
+            }
+            _ => value,
+        }
+    }
+}
+
+/// One scale for each output.
+fn round_rows(weights: &Tensor, most: i64) -> Tensor {
+    let rows = weights.size()[0];
+    let scale = weights.detach().reshape([rows, -1]).abs().amax([1].as_slice(), false).clamp_min(1e-12) / most as f64;
+    let zero = Tensor::zeros([rows], (Kind::Int, weights.device()));
+    weights.fake_quantize_per_channel_affine(&scale, &zero, 0, -most, most)
+}
+
+/// One scale for each block of an output, 4 bits.
+fn round_blocks(weights: &Tensor) -> Tensor {
+    let size = weights.size();
+    let row = size[1..].iter().product::<i64>();
+    let padded = (row + BLOCK - 1) / BLOCK * BLOCK;
+    let blocks = weights.reshape([size[0], row]).constant_pad_nd([0, padded - row]).view([-1, BLOCK]);
+    round_rows(&blocks, 7).view([size[0], padded]).narrow(1, 0, row).reshape(&size[..])
+}
