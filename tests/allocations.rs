@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
 
-use anemia_bundle::Precision;
 use anemia_engine::EngineOptions;
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, Rejection};
@@ -61,7 +60,7 @@ fn a_warm_pipeline_does_not_allocate() {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/pallor");
     let limits = config::Quality::default().thresholds();
     let options = EngineOptions::default();
-    let mut pipeline = Pipeline::open(&bundle, Precision::Fp32, &options, config::Roi::Auto, limits).unwrap();
+    let mut pipeline = Pipeline::open(&bundle, config::WantedPrecision::Fp32, &options, config::Roi::Auto, limits, &mut |_| true).unwrap();
     let board = Board::new(pipeline.identity().clone());
     let settings = config::Exam { frames: 31, ..config::Exam::default() };
     let mut exam = Exam::new(settings, pipeline.operating_point(), false);

@@ -6,11 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anemia_bundle::Precision;
 use anemia_engine::EngineOptions;
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, read_picture};
-use anemiad::config;
+use anemiad::config::{self, WantedPrecision};
 use anemiad::pipeline::{Pipeline, StageTimes};
 
 const FRAMES: u64 = 20;
@@ -22,7 +21,7 @@ fn main() {
     let open = |roi| {
         let limits = config::Quality::default().thresholds();
         let options = EngineOptions::default();
-        Pipeline::open(&models.join("pallor"), Precision::Fp32, &options, roi, limits).expect("the shipped model loads")
+        Pipeline::open(&models.join("pallor"), WantedPrecision::Fp32, &options, roi, limits, &mut |_| true).expect("the shipped model loads")
     };
     let mut pipeline = open(config::Roi::Auto);
     let frames: Vec<Frame> = (0..FRAMES)

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anemia_bundle::{Precision, Verdict};
+use anemia_bundle::Verdict;
 use anemia_engine::EngineOptions;
 use anemia_vision::{Frame, Quality, Rejection, draw_outline, fade_outside, read_picture, write_png, write_png_grey};
 use anyhow::{Context, Result};
@@ -31,7 +31,7 @@ pub struct Analyze {
     roi: config::Roi,
     /// Number format of the network
     #[arg(long, default_value = "fp32")]
-    precision: Precision,
+    precision: config::WantedPrecision,
     /// Folder of the model bundle; without it, the one that ships with the program
     #[arg(long)]
     bundle: Option<PathBuf>,
@@ -108,7 +108,7 @@ impl Analyze {
         let bundle = self.bundle.clone().unwrap_or_else(models::shipped_classifier);
         let options = EngineOptions::default();
         let limits = config::Quality::default().thresholds();
-        let mut pipeline = Pipeline::open(&bundle, self.precision, &options, self.roi, limits)?;
+        let mut pipeline = Pipeline::open(&bundle, self.precision, &options, self.roi, limits, &mut |_| true)?;
         let mut out = Output { json: self.json, out: io::stdout().lock(), rows: 0 };
         let mut frame = Frame::default();
         let mut all_read = true;

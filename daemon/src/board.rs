@@ -87,6 +87,8 @@ pub enum ConfigStatus {
     /// The file is in force.
     #[default]
     Applied,
+    /// The file was changed and is being prepared, which can take minutes on a board; the one before is in force.
+    Preparing,
     /// The file was changed and could not be used; the one before is in force.
     Refused,
 }

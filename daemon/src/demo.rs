@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anemia_bundle::Precision;
 use clap::Args;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 
@@ -42,7 +41,7 @@ impl Demo {
         let port = start_broker().map_err(|cause| failure("broker", cause))?;
         let folder = std::env::temp_dir().join(format!("anemiad-demo-{}", std::process::id()));
         let config = self.config(port, &folder);
-        let prepared = Prepared::new(config, None)?;
+        let prepared = Prepared::new(config, None, &mut |_| true)?;
         println!("Phantom camera 1280×720 → conjunctiva → network → exam → MQTT broker on 127.0.0.1:{port}");
         println!("{NOTICE} The eyes are rendered: verdicts show that the machine works, and nothing else.\n");
         println!("{:>5}  {:<14} {:>11}  {:>6}  {:>8}  id", "exam", "verdict", "probability", "frames", "seconds");
@@ -113,9 +112,11 @@ impl Demo {
             roi: config::Roi::Auto,
             model: config::Model {
                 bundle: self.bundle.clone().unwrap_or_else(models::shipped_classifier),
-                precision: Precision::Fp32,
+                engine: config::EngineKind::Onnxruntime,
+                precision: config::WantedPrecision::Fp32,
                 threads: 1,
                 onnxruntime: None,
+                tensorrt: config::TensorRt::default(),
             },
             quality: config::Quality::default(),
             exam: config::Exam { timeout_s: 5.0, absent_s: 0.2, ..config::Exam::default() },

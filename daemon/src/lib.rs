@@ -6,12 +6,16 @@
 
 pub mod analyze;
 pub mod board;
+mod builds;
 pub mod capture;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod doctor;
+pub mod engines;
 pub mod exam;
 pub mod models;
+mod output;
 pub mod phantoms;
 pub mod pictures;
 pub mod pipeline;

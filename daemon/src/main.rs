@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anemia_bundle::{Bundle, Task};
 use anemiad::service::Refusal;
-use anemiad::{analyze, config, phantoms, run};
+use anemiad::{analyze, config, doctor, engines, phantoms, run};
 use clap::{Parser, Subcommand};
 
 /// Exit code for a configuration that must be mended (EX_CONFIG of sysexits.h); systemd does not restart after it.
@@ -26,6 +26,10 @@ enum Command {
     Run(ConfigFile),
     /// Check a configuration file and say everything that is wrong with it
     Check(ConfigFile),
+    /// Look at everything that the daemon needs, and say what is wrong with it
+    Doctor(ConfigFile),
+    /// Build, list and measure the engines of a model
+    Engine(engines::Engines),
     /// Analyze pictures from disk
     Analyze(analyze::Analyze),
     /// Render phantoms: eyes with a known mask and a known pallor
@@ -38,7 +42,7 @@ enum Command {
 #[derive(clap::Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long, default_value = "/etc/anemiad/anemiad.yaml")]
+    #[arg(long, default_value = config::FILE)]
     config: PathBuf,
 }
 
@@ -50,6 +54,14 @@ fn main() -> ExitCode {
             finish(in_runtime(run::run(&file.config)).and_then(|outcome| outcome))
         }
         Command::Check(file) => finish(check(&file.config)),
+        Command::Doctor(file) => match doctor::run(&file.config) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        },
+        Command::Engine(engines) => {
+            start_log("warn");
+            finish(engines.run())
+        }
         Command::Analyze(analyze) => match analyze.run() {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
@@ -70,7 +82,9 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
     let config = config::load(path).map_err(|error| refuse(&error))?;
     let bundle = Bundle::open(&config.model.bundle).map_err(|error| refuse(&error))?;
     bundle.expect_task(Task::Classify).map_err(|error| refuse(&error))?;
-    bundle.model(config.model.precision).map_err(|error| refuse(&error))?;
+    if let Some(precision) = config.model.precision.fixed() {
+        anemia_engine::check(&bundle, precision, &config.model.engine_options())?;
+    }
     config.mqtt.password().map_err(|error| refuse(&error))?;
     println!("{}: no mistakes", path.display());
     Ok(())

@@ -4,13 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use anemia_bundle::{Bundle, OperatingPoint, OutputKind, Precision, Task, Verdict};
-use anemia_engine::{Engine, EngineError, EngineOptions};
+use anemia_bundle::{Bundle, OperatingPoint, OutputKind, Task, Verdict};
+use anemia_engine::{Building, Engine, EngineError, EngineOptions};
 use anemia_vision::{
     AlphaLocator, BoxLocator, ColourLocator, CutOut, Frame, GateThresholds, InputSpec, Locator, Quality, Rejection, Roi,
 };
 
-use crate::config;
+use crate::config::{self, WantedPrecision};
 use crate::report::ModelIdentity;
 
 /// The stages, the network and the memory that they work in.
@@ -60,19 +60,27 @@ impl StageTimes {
 }
 
 impl Pipeline {
-    /// Opens the bundle, loads its network and proves it with the bundle's self-test, which also warms it up.
+    /// Opens the bundle, loads its network and proves it with the bundle's self-test, which also warms it up. `follow` is told
+    /// how far the build of a plan is, and stops it with `false`.
     pub fn open(
         bundle: &std::path::Path,
-        precision: Precision,
+        precision: WantedPrecision,
         options: &EngineOptions,
         roi: config::Roi,
         limits: GateThresholds,
+        follow: &mut dyn FnMut(Building<'_>) -> bool,
     ) -> Result<Self, EngineError> {
         let bundle = Bundle::open(bundle)?;
         bundle.expect_task(Task::Classify)?;
-        let mut engine = anemia_engine::load(&bundle, precision, options)?;
-        anemia_engine::self_test(&bundle, engine.as_mut())?;
-        let manifest = bundle.manifest();
+        let engine = match precision.fixed() {
+            Some(precision) => {
+                let mut engine = anemia_engine::load_following(&bundle, precision, options, follow)?;
+                anemia_engine::self_test(&bundle, engine.as_mut())?;
+                engine
+            }
+            None => anemia_engine::load_fastest(&bundle, options, follow)?,
+        };
+        let (precision, manifest) = (engine.precision(), bundle.manifest());
         let point = bundle.model(precision)?.operating_point.expect("an opened classifier has an operating point");
         Ok(Self {
             locator: match roi {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::builds::{Builds, StopOnDrop};
 use crate::board::ConfigStatus;
 use crate::config;
-use crate::publish::Outbox;
 use crate::service::{Prepared, Refusal, Running};
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
@@ -57,13 +57,21 @@ async fn serve(
                     Ok(now) => tell(&[NotifyState::Reloading, now]),
                     Err(_) => tell(&[NotifyState::Reloading]),
                 }
-                let next = tokio::select! {
-                    next = prepare(path, Some(running.outbox())) => next,
-                    () = stop.recv() => {
-                        tell(&[NotifyState::Stopping]);
-                        running.finish().await;
-                        return Ok(None);
+                // Building a plan takes minutes, in which the daemon goes on with the old one.
+                let next = {
+                    let mut next = std::pin::pin!(prepare(path, Some(&running)));
+                    loop {
+                        tokio::select! {
+                            next = &mut next => break Some(next),
+                            () = watchdog.due() => watchdog.feed(running.is_healthy()),
+                            () = stop.recv() => break None,
+                        }
                     }
+                };
+                let Some(next) = next else {
+                    tell(&[NotifyState::Stopping]);
+                    running.finish().await;
+                    return Ok(None);
                 };
                 match next {
                     Ok(next) => {
@@ -92,24 +100,34 @@ async fn serve(
                 return Err(Refusal::Failure(format!("{part} ended unexpectedly")));
             }
             () = watchdog.due() => {
-                let stale = Duration::from_secs_f64(running.config().health.stale_frame_s);
-                watchdog.feed(running.board().is_healthy(stale));
+                watchdog.feed(running.is_healthy());
             }
         }
     }
 }
 
-async fn prepare(path: &Path, current: Option<&std::sync::Arc<Outbox>>) -> Result<Prepared, Refusal> {
-    let (path, current) = (path.to_owned(), current.cloned());
-    let work = tokio::task::spawn_blocking(move || {
+/// Opens everything that the configuration names. While a plan is built, systemd is asked for patience.
+async fn prepare(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
+    let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
+    let builds = Builds::new(current.map(Running::board).cloned());
+    let follower = builds.clone();
+    // When nobody waits any more, nobody needs the plan.
+    let _stop = StopOnDrop(builds.clone());
+    let mut work = tokio::task::spawn_blocking(move || {
         let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
-        Prepared::new(config, current.as_ref())
+        Prepared::new(config, outbox.as_ref(), &mut |building| follower.follow(building))
     });
-    work.await.map_err(|error| Refusal::Failure(error.to_string()))?
+    let mut tick = tokio::time::interval(Duration::from_secs(10));
+    loop {
+        tokio::select! {
+            done = &mut work => return done.map_err(|error| Refusal::Failure(error.to_string()))?,
+            _ = tick.tick() => builds.ask_for_patience(),
+        }
+    }
 }
 
 /// Tells systemd, if it started us.
-fn tell(state: &[NotifyState<'_>]) {
+pub(crate) fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!("systemd was not told: {error}");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anemia_engine::EngineOptions;
+use anemia_engine::{Building, EngineError};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -49,14 +49,23 @@ pub enum Refusal {
     Failure(String),
 }
 
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        if error.may_pass() { Self::Failure(error.to_string()) } else { Self::Configuration(error.to_string()) }
+    }
+}
+
 impl Prepared {
-    /// Opens everything that `config` names. `current` is the outbox of a daemon that is already running here.
-    pub fn new(config: Config, current: Option<&Arc<Outbox>>) -> Result<Self, Refusal> {
-        let model = &config.model;
-        let options = EngineOptions { library: model.onnxruntime.clone(), threads: model.threads.into() };
-        let limits = config.quality.thresholds();
-        let pipeline = Pipeline::open(&model.bundle, model.precision, &options, config.roi, limits)
-            .map_err(|error| Refusal::Configuration(error.to_string()))?;
+    /// Opens everything that `config` names. `current` is the outbox of a daemon that is already running here; `follow` is told
+    /// how far the build of a plan is, and stops it with `false`.
+    pub fn new(
+        config: Config,
+        current: Option<&Arc<Outbox>>,
+        follow: &mut dyn FnMut(Building<'_>) -> bool,
+    ) -> Result<Self, Refusal> {
+        let (model, limits) = (&config.model, config.quality.thresholds());
+        let options = model.engine_options();
+        let pipeline = Pipeline::open(&model.bundle, model.precision, &options, config.roi, limits, follow)?;
         let outbox = match current {
             Some(outbox) if outbox.is_in(&config.state_dir) => outbox.clone(),
             // Results in the old folder would be forgotten without a word.
@@ -129,6 +138,11 @@ impl Running {
     /// What the daemon is doing.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// Whether the daemon does what it should, see [`Board::is_healthy`].
+    pub fn is_healthy(&self) -> bool {
+        self.board.is_healthy(Duration::from_secs_f64(self.config.health.stale_frame_s))
     }
 
     /// The configuration in force.

@@ -36,7 +36,7 @@ enum From {
     Tuned,
 }
 
-const VARIANTS: [(Kind, From, &str, Precision); 8] = [
+const VARIANTS: [(Kind, From, &str, Precision); 7] = [
     (Kind::Fp32, From::Trained, "fp32", Precision::Fp32),
     (Kind::Fp16, From::Trained, "fp16", Precision::Fp16),
     (Kind::Int8, From::Trained, "int8", Precision::Int8),
@@ -44,7 +44,6 @@ const VARIANTS: [(Kind, From, &str, Precision); 8] = [
     (Kind::Int4, From::Trained, "int4", Precision::Int4),
     (Kind::Int8, From::Tuned, "int8 after qat", Precision::Int8),
     (Kind::Int8TensorRt, From::Tuned, "the same, TensorRT", Precision::Int8),
-    (Kind::Int4, From::Tuned, "int4 after qat", Precision::Int4),
 ];
 
 /// A cross-validation.

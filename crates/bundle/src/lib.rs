@@ -12,9 +12,9 @@ mod write;
 
 pub use hash::Sha256;
 pub use manifest::{
-    FORMAT_VERSION, FileEntry, Input, Manifest, Metric, ModelFile, Output, OutputKind, Precision, SelfTest, Task,
+    FORMAT_VERSION, FileEntry, Input, Manifest, Metric, ModelFile, Output, OutputKind, Precision, SelfTest, TensorRtFile, Task,
     Training,
 };
 pub use operating_point::{OperatingPoint, Verdict};
 pub use read::{Bundle, BundleError, MANIFEST};
-pub use write::write_bundle;
+pub use write::{write_bundle, write_file};

@@ -137,13 +137,27 @@ pub struct ModelFile {
     pub answers: Vec<f32>,
     /// The same network in the form that TensorRT wants, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tensorrt: Option<FileEntry>,
+    pub tensorrt: Option<TensorRtFile>,
     /// How its output becomes a verdict; a classifier has one, a locator none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operating_point: Option<OperatingPoint>,
     /// What was measured, always with the protocol and an interval.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
+}
+
+/// A network in the form that TensorRT wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TensorRtFile {
+    /// Path in the bundle.
+    pub path: String,
+    /// Hash of the file.
+    pub sha256: Sha256,
+    /// Its raw outputs for the pictures of `selftest`, in ONNX Runtime.
+    pub answers: Vec<f32>,
+    /// Greatest difference that still counts as working: TensorRT may round in other places.
+    pub tolerance: f32,
 }
 
 /// A measured figure.
@@ -229,14 +243,20 @@ impl Manifest {
             if self.models[..at].iter().any(|other| other.precision == model.precision) {
                 return Some(format!("models: {} is listed twice", model.precision));
             }
-            let answers = &model.answers;
-            if !answers.is_empty()
-                && (answers.len() != self.selftest.len() || answers.iter().any(|answer| !answer.is_finite()))
+            let complete = |answers: &[f32]| {
+                answers.len() == self.selftest.len() && answers.iter().all(|answer| answer.is_finite())
+            };
+            let of_board = model.tensorrt.as_ref();
+            if (!model.answers.is_empty() && !complete(&model.answers))
+                || of_board.is_some_and(|file| !complete(&file.answers))
             {
                 return Some(format!(
                     "models: answers of {}: expected one finite number for each picture of selftest",
                     model.precision
                 ));
+            }
+            if of_board.is_some_and(|file| !(0.0..=4.0).contains(&file.tolerance)) {
+                return Some(format!("models: tolerance of {} for TensorRT: expected 0 to 4", model.precision));
             }
             match (self.task, &model.operating_point) {
                 (Task::Classify, None) => {

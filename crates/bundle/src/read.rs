@@ -157,17 +157,19 @@ impl Bundle {
 
     /// The content of a network file, as its hash promises it also at this moment.
     pub fn read_model(&self, model: &ModelFile) -> Result<Vec<u8>, BundleError> {
-        let (bundle, file) = (self.folder.clone(), model.path.clone());
-        let bytes = match std::fs::read(self.path_of(&model.path)) {
+        self.read_file(&model.path, &model.sha256)
+    }
+
+    /// The content of any file of the bundle, if it still has this hash.
+    pub fn read_file(&self, file: &str, sha256: &Sha256) -> Result<Vec<u8>, BundleError> {
+        let (bundle, path) = (self.folder.clone(), self.path_of(file));
+        let file = file.to_owned();
+        let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(cause) => return Err(BundleError::File { bundle, file, cause }),
         };
         let found = Sha256::of(&bytes);
-        if found == model.sha256 {
-            Ok(bytes)
-        } else {
-            Err(BundleError::Hash { bundle, file, found, expected: model.sha256.clone() })
-        }
+        if found == *sha256 { Ok(bytes) } else { Err(BundleError::Hash { bundle, file, found, expected: sha256.clone() }) }
     }
 
     /// Refuses a bundle that does something else than `task`.

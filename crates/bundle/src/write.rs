@@ -1,7 +1,8 @@
 //! Writing a bundle so that it is either there as a whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::{MANIFEST, Manifest};
@@ -38,6 +39,16 @@ pub fn write_bundle(folder: &Path, manifest: &Manifest, files: &[(&str, &[u8])])
     File::open(&aside)?.sync_all()?;
     fs::rename(&aside, folder)?;
     File::open(parent)?.sync_all()
+}
+
+/// Writes a file aside, syncs it and renames it: there is the old one or the new one, whatever happens.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut aside = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    aside.write_all(bytes)?;
+    aside.as_file().sync_all()?;
+    aside.persist(path)?;
+    File::open(folder)?.sync_all()
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anemia_bundle::BundleError;
+use anemia_bundle::{BundleError, Precision};
+use anemia_tensorrt::TensorRtError;
 
 /// Why a network cannot be loaded or gave no answer. The text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,20 @@ pub enum EngineError {
         /// The file that is open.
         in_use: PathBuf,
     },
+    /// TensorRT cannot be used.
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+    /// The board cannot run what is wished for.
+    #[error("{board} cannot run {precision}: its GPU has no arithmetic for it; set model.precision to fp16, or to auto")]
+    Board {
+        /// The board.
+        board: String,
+        /// What was wished for.
+        precision: Precision,
+    },
+    /// No precision of the bundle can be run here.
+    #[error("none of the precisions of the bundle can be run here: {0}")]
+    NoPrecision(String),
     /// The bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -85,4 +100,15 @@ pub enum EngineError {
         /// What is wrong with it.
         cause: String,
     },
+}
+
+impl EngineError {
+    /// Whether it may go away by itself, as a lack of memory does, without a change of configuration or files.
+    pub fn may_pass(&self) -> bool {
+        use TensorRtError::{Cancelled, Cuda, Failed, NoDriver, OutOfMemory};
+        matches!(
+            self,
+            Self::Failed(_) | Self::TensorRt(Cancelled | Cuda { .. } | Failed(_) | NoDriver | OutOfMemory(_))
+        )
+    }
 }

@@ -9,7 +9,7 @@ use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorElementType, ValueType};
 
 use crate::library::{self, one_line};
-use crate::{Engine, EngineError, EngineOptions, Source};
+use crate::{BackEnd, Engine, EngineError, EngineOptions, Source, checked};
 
 /// A network in ONNX Runtime, with an input and an output that stay where they are.
 pub(crate) struct OnnxRuntime {
@@ -121,12 +121,7 @@ impl Engine for OnnxRuntime {
         #[allow(unsafe_code)]
         let result = unsafe { ort::Error::result_from_status(status) };
         result.map_err(|error| EngineError::Failed(one_line(&error.to_string())))?;
-        let values = self.output.extract_tensor().1;
-        let refused = |value: &&f32| !(value.is_finite() && (!self.is_probability || (0.0..=1.0).contains(*value)));
-        match values.iter().find(refused) {
-            Some(value) => Err(EngineError::NoNumber(*value)),
-            None => Ok(values),
-        }
+        checked(self.output.extract_tensor().1, self.is_probability)
     }
 
     fn name(&self) -> &str {
@@ -135,5 +130,9 @@ impl Engine for OnnxRuntime {
 
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn back_end(&self) -> BackEnd {
+        BackEnd::OnnxRuntime
     }
 }

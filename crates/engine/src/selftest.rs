@@ -5,7 +5,7 @@ use std::path::Path;
 use anemia_bundle::Bundle;
 use anemia_vision::{Frame, InputSpec, read_picture};
 
-use crate::{Engine, EngineError};
+use crate::{BackEnd, Engine, EngineError};
 
 /// What a self-test compares, for the picture at `path`: the number of a classifier, the mean over the map of a locator.
 ///
@@ -26,13 +26,18 @@ pub fn answer_to(path: &Path, name: &str, input: &InputSpec, engine: &mut dyn En
 /// Runs every picture of the bundle's self-test through `engine`.
 pub fn self_test(bundle: &Bundle, engine: &mut dyn Engine) -> Result<(), EngineError> {
     let spec = bundle.manifest().input.spec();
-    let answers = bundle.model(engine.precision()).map_or(&[][..], |model| &model.answers);
+    let model = bundle.model(engine.precision()).ok();
+    let for_board = model.and_then(|model| model.tensorrt.as_ref()).filter(|_| engine.back_end() == BackEnd::TensorRt);
+    let answers = match for_board {
+        Some(file) => &file.answers[..],
+        None => model.map_or(&[][..], |model| &model.answers),
+    };
     for (at, test) in bundle.manifest().selftest.iter().enumerate() {
         let expected = answers.get(at).copied().unwrap_or(test.expected);
+        let tolerance = for_board.map_or(test.tolerance, |file| file.tolerance);
         let found = answer_to(&bundle.path_of(&test.path), &test.path, &spec, engine)?;
-        let close = (found - expected).abs() <= test.tolerance;
+        let close = (found - expected).abs() <= tolerance;
         if !close {
-            let tolerance = test.tolerance;
             return Err(EngineError::SelfTest { picture: test.path.clone(), found, expected, tolerance });
         }
     }

@@ -2,79 +2,13 @@
 // A test whose stage cannot be set may panic.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{
-    Bundle, FORMAT_VERSION, Input, Manifest, ModelFile, Output, OutputKind, Precision, Sha256, Task, Training,
-    write_bundle,
-};
+use anemia_bundle::{Bundle, Precision, write_bundle};
 use anemia_engine::{Engine, EngineError, EngineOptions, find_library, load, self_test};
-use anemia_onnx::proto::GraphProto;
-use anemia_onnx::{encode, float_tensor, float_value, integer_tensor, model, node};
-
-const SIDE: i64 = 8;
-
-/// A network on 1×3×8×8 inputs: `operator` on the mean of all values, times `factor` and plus `shift`.
-fn network(operator: &str, factor: f32, shift: f32) -> Vec<u8> {
-    let graph = GraphProto {
-        name: Some("test".into()),
-        node: vec![
-            node("ReduceMean", &["image"], &["mean"]),
-            node("Mul", &["mean", "factor"], &["scaled"]),
-            node("Add", &["scaled", "shift"], &["shifted"]),
-            node(operator, &["shifted"], &["value"]),
-            node("Reshape", &["value", "shape"], &["probability"]),
-        ],
-        initializer: vec![
-            float_tensor("factor", &[], &[factor]),
-            float_tensor("shift", &[], &[shift]),
-            integer_tensor("shape", &[2], &[1, 1]),
-        ],
-        input: vec![float_value("image", &[1, 3, SIDE, SIDE])],
-        output: vec![float_value("probability", &[1, 1])],
-        ..Default::default()
-    };
-    encode(&model(graph))
-}
-
-struct TestBundle {
-    _folder: tempfile::TempDir,
-    bundle: Bundle,
-}
-
-fn bundle(network: &[u8], edit: impl FnOnce(&mut Manifest)) -> TestBundle {
-    let mut manifest = Manifest {
-        format: FORMAT_VERSION,
-        name: "test".into(),
-        version: "0".into(),
-        task: Task::Locate,
-        input: Input { name: "image".into(), width: SIDE as u32, height: SIDE as u32, mean: [0.0; 3], std: [1.0; 3] },
-        output: Output { name: "probability".into(), kind: OutputKind::Probability },
-        models: vec![ModelFile {
-            precision: Precision::Fp32,
-            path: "fp32.onnx".into(),
-            sha256: Sha256::of(network),
-            answers: Vec::new(),
-            tensorrt: None,
-            operating_point: None,
-            metrics: Vec::new(),
-        }],
-        training: Training {
-            data: String::new(),
-            age_months: [6, 59],
-            anemic_below_g_per_dl: 11.0,
-            limits: String::new(),
-        },
-        selftest: Vec::new(),
-        files: Vec::new(),
-        tools: Vec::new(),
-    };
-    edit(&mut manifest);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bundle");
-    write_bundle(&path, &manifest, &[("fp32.onnx", network)]).unwrap();
-    TestBundle { bundle: Bundle::open(&path).unwrap(), _folder: folder }
-}
+use support::{bundle, network};
 
 fn error_of(outcome: Result<Box<dyn Engine>, EngineError>) -> String {
     let message = outcome.err().expect("this network must be refused").to_string();

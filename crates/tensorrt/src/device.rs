@@ -4,7 +4,6 @@
 //! nothing else.
 
 use std::ffi::c_int;
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -143,7 +142,7 @@ impl Drop for Stream {
 
 /// Numbers in pinned memory that the processor and the GPU both address: on a Jetson, where both share one memory, nothing has
 /// to be copied.
-pub struct Mapped {
+pub(crate) struct Mapped {
     host: NonNull<f32>,
     device: sys::CUdeviceptr,
     length: usize,
@@ -155,7 +154,7 @@ unsafe impl Send for Mapped {}
 
 impl Mapped {
     /// `length` zeros on the GPU whose context is current.
-    pub fn zeros(_: &Device, length: usize) -> Result<Self, TensorRtError> {
+    pub(crate) fn zeros(_: &Device, length: usize) -> Result<Self, TensorRtError> {
         let failed = cuda("get memory that the GPU sees");
         let bytes = length.max(1) * size_of::<f32>();
         // SAFETY: the bytes are set before anybody reads them.
@@ -171,31 +170,15 @@ impl Mapped {
         }
         // From here on dropping frees it.
         let mut mapped = Self { host, device: 0, length };
-        let mut device = MaybeUninit::uninit();
         // SAFETY: the memory was allocated with the flag that this call asks for; the function writes one pointer.
         #[allow(unsafe_code)]
-        unsafe { sys::cuMemHostGetDevicePointer_v2(device.as_mut_ptr(), host.as_ptr().cast(), 0).result() }
+        unsafe { sys::cuMemHostGetDevicePointer_v2(&raw mut mapped.device, host.as_ptr().cast(), 0).result() }
             .map_err(&failed)?;
-        // SAFETY: the call succeeded and has written it.
-        #[allow(unsafe_code)]
-        {
-            mapped.device = unsafe { device.assume_init() };
-        }
         Ok(mapped)
     }
 
-    /// How many numbers there are.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
     /// The numbers.
-    pub fn values(&mut self) -> &mut [f32] {
+    pub(crate) fn values(&mut self) -> &mut [f32] {
         // SAFETY: `length` numbers were set at `host` and belong to this value, of which `&mut` says that nobody else looks.
         #[allow(unsafe_code)]
         unsafe {

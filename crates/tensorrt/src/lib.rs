@@ -12,7 +12,7 @@ mod plan;
 mod shim;
 
 pub use builder::{BuildOptions, Built, Progress};
-pub use device::{Device, Mapped, Stream};
+pub use device::{Device, Stream};
 pub use error::TensorRtError;
 pub use plan::{Context, Engine, Runtime, Tensor};
 pub use shim::{FILE, LIBRARY_VARIABLE, Platform, Shim, Versions};

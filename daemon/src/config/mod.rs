@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anemia_bundle::Precision;
+use anemia_engine::{EngineOptions, TensorRtOptions};
 use anemia_vision::GateThresholds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Problem, load, parse};
 pub use reference::reference;
+
+/// Where the file is when nobody says otherwise.
+pub const FILE: &str = "/etc/anemiad/anemiad.yaml";
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -121,16 +125,105 @@ pub struct Pace {
 pub struct Model {
     /// Folder of the model bundle.
     pub bundle: PathBuf,
-    /// Number format of the network; the bundle must have it.
-    #[serde(default = "default_precision")]
-    pub precision: Precision,
-    /// Threads that one inference may use.
+    /// What runs the network: `onnxruntime` on the processor, or `tensorrt` on an NVIDIA GPU.
+    #[serde(default)]
+    pub engine: EngineKind,
+    /// Number format of the network; the bundle must have it, and the board must be able to run it. `auto` measures all of
+    /// them at the start and takes the fastest whose answers are right.
+    #[serde(default)]
+    pub precision: WantedPrecision,
+    /// Threads that one inference may use, in ONNX Runtime.
     #[serde(default = "default_threads")]
     #[schemars(range(min = 1, max = 64))]
     pub threads: u16,
     /// Path of libonnxruntime.so. Without it, the usual places are searched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnxruntime: Option<PathBuf>,
+    /// How TensorRT is used.
+    #[serde(default)]
+    pub tensorrt: TensorRt,
+}
+
+/// What runs the network.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// ONNX Runtime on the processor.
+    #[default]
+    Onnxruntime,
+    /// TensorRT on the GPU.
+    Tensorrt,
+}
+
+/// The number format of the network.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum WantedPrecision {
+    /// The fastest whose answers are right.
+    Auto,
+    /// 32-bit floats.
+    #[default]
+    Fp32,
+    /// 16-bit floats.
+    Fp16,
+    /// 8-bit integers.
+    Int8,
+    /// 4-bit weights.
+    Int4,
+}
+
+impl WantedPrecision {
+    /// The precision; `None` stands for the fastest.
+    pub fn fixed(self) -> Option<Precision> {
+        match self {
+            Self::Auto => None,
+            Self::Fp32 => Some(Precision::Fp32),
+            Self::Fp16 => Some(Precision::Fp16),
+            Self::Int8 => Some(Precision::Int8),
+            Self::Int4 => Some(Precision::Int4),
+        }
+    }
+}
+
+/// How TensorRT is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TensorRt {
+    /// Path of libanemia_tensorrt.so, which `make tensorrt` builds on the board. Without it, the usual places are searched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
+    /// Folder for plans. Building one takes minutes on a board; without a folder that can be written, at every start.
+    pub cache: PathBuf,
+    /// Most memory in MiB that an inference may use beside weights and values; 0 leaves it to TensorRT.
+    #[schemars(range(min = 0, max = 65536))]
+    pub workspace_mib: u32,
+}
+
+impl Default for TensorRt {
+    fn default() -> Self {
+        Self { library: None, cache: "/var/cache/anemiad".into(), workspace_mib: 0 }
+    }
+}
+
+impl Model {
+    /// The same in the words of the engine crate.
+    pub fn engine_options(&self) -> EngineOptions {
+        let TensorRt { library, cache, workspace_mib } = self.tensorrt.clone();
+        EngineOptions {
+            library: self.onnxruntime.clone(),
+            threads: self.threads.into(),
+            tensorrt: match self.engine {
+                EngineKind::Onnxruntime => None,
+                EngineKind::Tensorrt => Some(TensorRtOptions { library, cache, workspace_mib }),
+            },
+        }
+    }
 }
 
 /// Limits of the quality gate, all measured on the tissue only.
@@ -253,9 +346,6 @@ fn default_width() -> u32 {
 fn default_height() -> u32 {
     720
 }
-fn default_precision() -> Precision {
-    Precision::Fp32
-}
 fn default_threads() -> u16 {
     1
 }
@@ -364,6 +454,8 @@ impl Config {
     fn resolve(&mut self, folder: &Path) {
         let mut paths = vec![&mut self.state_dir, &mut self.model.bundle];
         paths.extend(&mut self.model.onnxruntime);
+        paths.extend(&mut self.model.tensorrt.library);
+        paths.push(&mut self.model.tensorrt.cache);
         paths.extend(&mut self.mqtt.password_file);
         paths.extend(self.camera.replay.iter_mut().flat_map(|replay| &mut replay.pictures));
         for path in paths {

@@ -21,8 +21,8 @@ impl Mode {
 
 /// What is done to numbers on their way through a network.
 pub(crate) trait Between {
-    /// The kernel or matrix of a step.
-    fn weights(&self, _step: usize, weights: Tensor) -> Tensor {
+    /// A kernel or matrix, a row for each output.
+    fn weights(&self, weights: Tensor) -> Tensor {
         weights
     }
 
@@ -58,7 +58,7 @@ pub(crate) fn forward_between(
         let input = &values[step.inputs[0]];
         let value = match &step.op {
             Op::Conv(conv) => {
-                let (kernel, padding) = (between.weights(at, next()), conv.kernel / 2);
+                let (kernel, padding) = (between.weights(next()), conv.kernel / 2);
                 let convolve = |bias: Option<Tensor>| {
                     input.conv2d(&kernel, bias, [conv.stride; 2], [padding; 2], [1, 1], conv.groups)
                 };
@@ -86,7 +86,7 @@ pub(crate) fn forward_between(
                 mean.dropout(mode.dropout, mode.dropout > 0.0)
             }
             Op::Linear { .. } => {
-                let (matrix, shift) = (between.weights(at, next()), next());
+                let (matrix, shift) = (between.weights(next()), next());
                 input.linear(&matrix, Some(&shift)).squeeze_dim(1)
             }
         };

@@ -1,4 +1,4 @@
-//! Learning to say what another network says although everything is rounded: quantization-aware training.
+//! Learning to say what another network says although everything is rounded to 8 bits: quantization-aware training.
 //!
 //! Weights and values are rounded on the way forward, and the gradient passes as if they were not (the straight-through
 //! estimator; Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -17,8 +17,8 @@ use super::{Epoch, Mode, Pictures, Task, Weights, augment, forward, normalise};
 use crate::network::{Network, Op, Parameter};
 use crate::recipe::Augmentation;
 
-/// Weights of 4 bits share a scale in blocks of so many, as in the files of the calibrator.
-const BLOCK: i64 = 128;
+/// Integers from −127 to 127, as TensorRT has them: half as fine as those of ONNX Runtime where nothing is below 0.
+const MOST: i64 = 127;
 
 /// A network that learns to be rounded.
 pub(crate) struct Student<'a> {
@@ -87,9 +87,7 @@ impl Task for Student<'_> {
     fn loss(&self, weights: &Weights, batch: &[usize], random: &mut Pcg64) -> (Tensor, f64) {
         let pictures = self.draw(batch, random);
         let wanted = no_grad(|| forward(self.network, &self.teacher, &pictures, Mode::MEASURE));
-        // One network for both precisions: each step is rounded as one of them is.
-        let bits = if random.random_bool(0.5) { 8 } else { 4 };
-        let rounded = Rounded { network: self.network, amax: &self.amax, bits };
+        let rounded = Rounded { amax: &self.amax };
         let logits = forward_between(self.network, weights, &pictures, Mode::MEASURE, &rounded);
         let loss = logits.mse_loss(&wanted, Reduction::Mean);
         let kept = logits.gt(0.0).eq_tensor(&wanted.gt(0.0)).sum(Kind::Float).double_value(&[]);
@@ -117,45 +115,25 @@ impl Between for Seen {
     }
 }
 
-/// Rounds as a quantized network does: at 8 bits weights and values, at 4 bits the weights alone.
+/// Rounds weights and values to 8 bits.
 struct Rounded<'a> {
-    network: &'a Network,
     amax: &'a [Option<f64>],
-    bits: u8,
 }
 
 impl Between for Rounded<'_> {
-    fn weights(&self, step: usize, weights: Tensor) -> Tensor {
-        match &self.network.steps[step].op {
-            // What holds few weights and does much stays at 8 bits, as in the files of the calibrator.
-            Op::Conv(conv) if self.bits == 4 && conv.groups == 1 && step > 0 => round_blocks(&weights),
-            _ => round_rows(&weights, 127),
-        }
+    /// One scale for each output.
+    fn weights(&self, weights: Tensor) -> Tensor {
+        let rows = weights.size()[0];
+        let amax = weights.detach().reshape([rows, -1]).abs().amax([1].as_slice(), false);
+        let scale = amax.clamp_min(1e-12) / MOST as f64;
+        let zero = Tensor::zeros([rows], (Kind::Int, weights.device()));
+        weights.fake_quantize_per_channel_affine(&scale, &zero, 0, -MOST, MOST)
     }
 
     fn value(&self, at: usize, value: Tensor) -> Tensor {
         match self.amax[at] {
-            Some(amax) if self.bits == 8 && amax > 0.0 => {
-                value.fake_quantize_per_tensor_affine(amax / 127.0, 0, -127, 127)
-            }
+            Some(amax) if amax > 0.0 => value.fake_quantize_per_tensor_affine(amax / MOST as f64, 0, -MOST, MOST),
             _ => value,
         }
     }
-}
-
-/// One scale for each output.
-fn round_rows(weights: &Tensor, most: i64) -> Tensor {
-    let rows = weights.size()[0];
-    let scale = weights.detach().reshape([rows, -1]).abs().amax([1].as_slice(), false).clamp_min(1e-12) / most as f64;
-    let zero = Tensor::zeros([rows], (Kind::Int, weights.device()));
-    weights.fake_quantize_per_channel_affine(&scale, &zero, 0, -most, most)
-}
-
-/// One scale for each block of an output, 4 bits.
-fn round_blocks(weights: &Tensor) -> Tensor {
-    let size = weights.size();
-    let row = size[1..].iter().product::<i64>();
-    let padded = (row + BLOCK - 1) / BLOCK * BLOCK;
-    let blocks = weights.reshape([size[0], row]).constant_pad_nd([0, padded - row]).view([-1, BLOCK]);
-    round_rows(&blocks, 7).view([size[0], padded]).narrow(1, 0, row).reshape(&size[..])
 }

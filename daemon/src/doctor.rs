@@ -1,0 +1,205 @@
+//! `anemiad doctor`: everything that the daemon needs, looked at one after the other.
+
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use anemia_bundle::{Bundle, Task};
+use anemia_engine::{Board, find_library, kept_plans};
+use anemia_tensorrt::{Device, Shim};
+
+use crate::config::{self, Config, EngineKind};
+use crate::output::say;
+
+/// How long the broker may take to answer.
+const BROKER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was found.
+enum Finding {
+    /// As it should be.
+    Good(String),
+    /// The daemon runs, and could run better.
+    Poor(String),
+    /// The daemon does not run, or not as the configuration says.
+    Bad(String),
+}
+
+use Finding::{Bad, Good, Poor};
+
+/// Looks at everything and prints a line for each thing; says whether nothing is bad.
+pub fn run(path: &Path) -> bool {
+    let mut report = Report { bad: 0 };
+    match config::load(path) {
+        Ok(config) => {
+            report.line("configuration", Good(path.display().to_string()));
+            report.all(&config);
+        }
+        Err(error) => report.line("configuration", Bad(error.to_string())),
+    }
+    match report.bad {
+        0 => say("nothing is wrong"),
+        1 => say("1 thing is wrong"),
+        many => say(format_args!("{many} things are wrong")),
+    }
+    report.bad == 0
+}
+
+struct Report {
+    bad: usize,
+}
+
+impl Report {
+    fn line(&mut self, what: &str, found: Finding) {
+        let (mark, text) = match &found {
+            Good(text) => ("ok", text),
+            Poor(text) => ("poor", text),
+            Bad(text) => ("BAD", text),
+        };
+        self.bad += usize::from(matches!(found, Bad(_)));
+        say(format_args!("{mark:<5} {what:<18} {}", text.lines().collect::<Vec<_>>().join("; ")));
+    }
+
+    fn all(&mut self, config: &Config) {
+        self.line("state folder", writable(&config.state_dir, Bad));
+        self.line("broker", broker(config));
+        match Bundle::open(&config.model.bundle).and_then(|bundle| bundle.expect_task(Task::Classify).map(|()| bundle)) {
+            Ok(bundle) => {
+                let manifest = bundle.manifest();
+                let all: Vec<_> = manifest.models.iter().map(|model| model.precision.to_string()).collect();
+                self.line("model", Good(format!("{} {}: {}", manifest.name, manifest.version, all.join(", "))));
+                if let Some(precision) = config.model.precision.fixed() {
+                    let found = anemia_engine::check(&bundle, precision, &config.model.engine_options());
+                    self.line("precision", found.map_or_else(|error| Bad(error.to_string()), |()| Good(precision.to_string())));
+                }
+            }
+            Err(error) => self.line("model", Bad(error.to_string())),
+        }
+        match config.model.engine {
+            EngineKind::Onnxruntime => {
+                let found = find_library(config.model.onnxruntime.as_deref());
+                let found = found.map_or_else(|error| Bad(error.to_string()), |path| Good(path.display().to_string()));
+                self.line("ONNX Runtime", found);
+            }
+            EngineKind::Tensorrt => self.tensorrt(config),
+        }
+        for (what, text) in clocks(Path::new("/")) {
+            self.line(what, Good(text));
+        }
+    }
+
+    fn tensorrt(&mut self, config: &Config) {
+        let settings = &config.model.tensorrt;
+        let shim = Shim::open(settings.library.as_deref());
+        match &shim {
+            Ok(shim) => {
+                let versions = shim.versions();
+                let kind = if versions.is_rtx { "TensorRT-RTX" } else { "TensorRT" };
+                self.line("TensorRT", Good(format!("{kind} {}, {}", versions.library, shim.path().display())));
+            }
+            Err(error) => self.line("TensorRT", Bad(error.to_string())),
+        }
+        let board = Device::first().and_then(|device| Ok((Board::detect(&device)?, device.driver_version()?)));
+        match board {
+            Ok((board, (major, minor))) => {
+                let (high, low) = board.compute_capability;
+                self.line("GPU", Good(format!("{}, sm_{high}{low}, CUDA {major}.{minor}", board.gpu)));
+                let linux = board.jetson_linux.as_deref().map(|version| {
+                    let jetpack = board.jetpack().map_or("an unknown JetPack".into(), |found| format!("JetPack {found}"));
+                    format!("{}, Jetson Linux {version} ({jetpack})", board.name)
+                });
+                self.line("board", Good(linux.unwrap_or_else(|| board.name.clone())));
+                if let Some(fault) = shim.ok().and_then(|shim| board.known_fault(shim.versions().library)) {
+                    self.line("board", Bad(fault.to_owned()));
+                }
+            }
+            Err(error) => self.line("GPU", Bad(error.to_string())),
+        }
+        self.line("plan folder", writable(&settings.cache, Poor));
+        let plans = kept_plans(&settings.cache).map_or(0, |plans| plans.len());
+        let text = match plans {
+            0 => Poor("none; the next start builds one, which takes minutes: `anemiad engine build`".into()),
+            _ => Good(format!("{plans}; `anemiad engine list` shows them")),
+        };
+        self.line("plans", text);
+    }
+}
+
+/// Whether files can be made in a folder; `or` is how bad it is when not.
+fn writable(folder: &Path, or: fn(String) -> Finding) -> Finding {
+    let tried = fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+    match tried {
+        Ok(_) => Good(folder.display().to_string()),
+        Err(error) => or(format!("{}: cannot be written: {error}", folder.display())),
+    }
+}
+
+fn broker(config: &Config) -> Finding {
+    let (host, port) = (&config.mqtt.host, config.mqtt.port);
+    let address = match (host.as_str(), port).to_socket_addrs().map(|mut found| found.next()) {
+        Ok(Some(address)) => address,
+        Ok(None) => return Bad(format!("{host}: has no address")),
+        Err(error) => return Bad(format!("{host}: {error}")),
+    };
+    match TcpStream::connect_timeout(&address, BROKER_PATIENCE) {
+        Ok(_) => Good(format!("{host}:{port} answers")),
+        // Results wait on disk until it does.
+        Err(error) => Poor(format!("{host}:{port} does not answer: {error}")),
+    }
+}
+
+/// Power mode and clock of the GPU of a Jetson, where the system tells them.
+fn clocks(root: &Path) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    // As nvpmodel leaves it: `pmode:0002`.
+    if let Ok(text) = fs::read_to_string(root.join("var/lib/nvpmodel/status")) {
+        let mode = text.trim().trim_start_matches("pmode:").parse::<u32>();
+        found.extend(mode.map(|mode| ("power mode", mode.to_string())));
+    }
+    let devices = fs::read_dir(root.join("sys/class/devfreq")).into_iter().flatten().flatten();
+    for device in devices {
+        let name = device.file_name().to_string_lossy().into_owned();
+        // 17000000.gv11b on Xavier NX, 17000000.gp10b on TX2 NX.
+        if !name.ends_with(".gv11b") && !name.ends_with(".gp10b") && !name.contains("gpu") {
+            continue;
+        }
+        let read = |file: &str| fs::read_to_string(device.path().join(file)).ok()?.trim().parse::<f64>().ok();
+        if let (Some(now), Some(most)) = (read("cur_freq"), read("max_freq")) {
+            found.push(("GPU clock", format!("{:.0} of {:.0} MHz", now / 1e6, most / 1e6)));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_mode_and_clock_of_a_jetson_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("var/lib/nvpmodel/status", "pmode:0002\n");
+        write("sys/class/devfreq/17000000.gv11b/cur_freq", "114750000\n");
+        write("sys/class/devfreq/17000000.gv11b/max_freq", "1109250000\n");
+        write("sys/class/devfreq/15880000.nvdla0/cur_freq", "1\n");
+        assert_eq!(
+            clocks(root.path()),
+            [("power mode", "2".to_owned()), ("GPU clock", "115 of 1109 MHz".to_owned())]
+        );
+        assert!(clocks(Path::new("/nowhere")).is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(writable(&file.join("folder"), Poor), Poor(text) if text.contains("cannot be written")));
+        assert!(matches!(writable(&root.path().join("new"), Bad), Good(_)));
+    }
+}
