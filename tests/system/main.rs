@@ -6,6 +6,9 @@ mod analyze;
 mod bundles;
 mod commands;
 mod configuration;
+mod engines;
+#[path = "../../crates/tensorrt/tests/fake/mod.rs"]
+mod fake;
 mod mqtt;
 mod publishing;
 mod service;

@@ -63,6 +63,21 @@ impl Systemd {
         Self { socket, path }
     }
 
+    /// Whether nothing with `word` is heard for a while.
+    pub fn is_silent_about(&self, word: &str, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut bytes = [0; 4096];
+        let mut heard = false;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            if let Ok(length) = self.socket.recv(&mut bytes) {
+                heard |= String::from_utf8_lossy(&bytes[..length]).contains(word);
+            }
+        }
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        !heard
+    }
+
     /// Waits for a message that contains `word`, and gives it.
     pub fn wait_for(&self, word: &str) -> String {
         let end = Instant::now() + PATIENCE;
@@ -84,6 +99,8 @@ pub struct Kiosk {
     pub process: Option<Child>,
     pub systemd: Systemd,
     watchdog: bool,
+    /// More variables for the daemon.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// Keys of a configuration that tests change.
@@ -103,7 +120,7 @@ impl Kiosk {
     pub fn new(settings: &Settings<'_>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let systemd = Systemd::new(folder.path());
-        let kiosk = Self { folder, process: None, systemd, watchdog: false };
+        let kiosk = Self { folder, process: None, systemd, watchdog: false, environment: Vec::new() };
         kiosk.configure(settings);
         kiosk
     }
@@ -136,10 +153,19 @@ impl Kiosk {
         fs::write(self.config(), text).unwrap();
     }
 
+    /// Puts other lines in the place of the model's one, each indented by two spaces.
+    pub fn set_model(&self, lines: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let shipped = format!("  bundle: {}\n", project().join("models/pallor").display());
+        assert!(text.contains(&shipped), "{text}");
+        fs::write(self.config(), text.replace(&shipped, lines)).unwrap();
+    }
+
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut command = anemiad();
         command.arg("run").arg("--config").arg(self.config()).env("NOTIFY_SOCKET", &self.systemd.path);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if self.watchdog {
             command.env("WATCHDOG_USEC", "600000");
         }
