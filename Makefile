@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train demo test test-train lint bench bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo test test-train test-tensorrt-rtx lint bench bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -21,6 +21,10 @@ build: deps
 build-train: train-deps
 	cargo build --release --package anemia-trainer --features torch
 
+# The shim, on a board, against the TensorRT that is installed there; `sudo make -C crates/tensorrt/shim install` installs it.
+tensorrt:
+	$(MAKE) -C crates/tensorrt/shim
+
 # Ten exams, from a rendered eye to a message at a broker.
 demo: deps
 	cargo run --release --package anemiad -- demo
@@ -32,6 +36,12 @@ test: test-deps
 test-train: train-deps
 	cargo clippy --package anemia-trainer --features torch --all-targets -- --deny warnings
 	cargo test --package anemia-trainer --features torch
+
+# NVIDIA's TensorRT-RTX (170 MB to fetch) reads and builds the networks that the calibrator writes; no GPU is needed.
+test-tensorrt-rtx:
+	scripts/tensorrt-rtx.sh
+	ANEMIA_TENSORRT_RTX=$(CURDIR)/.deps/tensorrt-rtx/libanemia_tensorrt.so \
+		cargo test --package anemia-calibrator --test tensorrt_rtx -- --nocapture
 
 # Formatting, lints and documentation, all without a warning.
 lint: deps

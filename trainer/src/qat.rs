@@ -19,7 +19,7 @@ use crate::split::check_folds;
 use crate::torch::{self, Plan, Pretrained, Student, Weights, predict, train};
 
 /// Step size of Adam; it falls to 0 along half a cosine.
-const LEARNING_RATE: f64 = 5e-5;
+const LEARNING_RATE: f64 = 1e-5;
 
 /// Fine-tunes the network of every fold with rounding in it, on the pictures that it was trained on.
 ///

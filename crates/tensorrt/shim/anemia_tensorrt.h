@@ -15,6 +15,9 @@
 extern "C" {
 #endif
 
+/* What is declared here is all that the library shows. */
+#pragma GCC visibility push(default)
+
 /* Grows with every change of this file; both sides compare it before anything else. */
 #define ATT_ABI 1
 
@@ -130,6 +133,8 @@ void att_context_destroy(att_context* context);
 int32_t att_context_bind(att_context* context, const char* tensor, void* device, att_error* error);
 /* Puts one inference into a CUDA stream; it is done when the stream has come there. */
 int32_t att_context_enqueue(att_context* context, void* stream, att_error* error);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -29,7 +29,8 @@ pub(crate) struct Student<'a> {
     batch: usize,
     /// The same network before the training.
     teacher: Weights,
-    /// The greatest magnitude of each value that a convolution reads, at the start; `None` for the others.
+    /// The greatest magnitude of each value that a convolution reads, at the start, in the mean over the pictures; `None` for the
+    /// others.
     amax: Vec<Option<f64>>,
 }
 
@@ -54,7 +55,9 @@ impl<'a> Student<'a> {
                 let _ = forward_between(network, start, &pictures, Mode::MEASURE, &seen);
             }
         });
-        Self { network, pictures, train, augmentation, batch, teacher: start.copy(), amax: seen.0.into_inner() }
+        let mut amax = seen.0.into_inner();
+        amax.iter_mut().flatten().for_each(|sum| *sum /= train.len().max(1) as f64);
+        Self { network, pictures, train, augmentation, batch, teacher: start.copy(), amax }
     }
 
     /// Pictures as the network is given them: turned and moved, and half of them mixed with another one, so that there are
@@ -108,8 +111,10 @@ struct Seen(RefCell<Vec<Option<f64>>>);
 
 impl Between for Seen {
     fn value(&self, at: usize, value: Tensor) -> Tensor {
-        if let Some(amax) = &mut self.0.borrow_mut()[at] {
-            *amax = amax.max(value.abs().max().double_value(&[]));
+        if let Some(sum) = &mut self.0.borrow_mut()[at] {
+            let pictures = value.size()[0];
+            let amax = value.abs().reshape([pictures, -1]).amax([1].as_slice(), false);
+            *sum += amax.sum(Kind::Double).double_value(&[]);
         }
         value
     }
