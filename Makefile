@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo test test-train test-tensorrt-rtx lint bench bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo test test-memory test-train test-tensorrt-rtx lint bench bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -32,6 +32,12 @@ demo: deps
 test: test-deps
 	cargo test --workspace
 
+# The unsafe code around TensorRT under valgrind: no wrong access, nothing lost.
+test-memory:
+	@scripts/deps.sh memory
+	CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
+		cargo test --package anemia-tensorrt --test run
+
 # The trainer with libtorch: lints and tests.
 test-train: train-deps
 	cargo clippy --package anemia-trainer --features torch --all-targets -- --deny warnings
@@ -49,9 +55,10 @@ lint: deps
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps
 
-# Time of every stage on one core, and pictures per second.
+# Time of every stage on one core, and pictures per second; what an inference costs beyond TensorRT's own work.
 bench: deps
 	cargo bench --package anemiad --bench pipeline
+	cargo bench --package anemia-tensorrt --bench overhead
 
 # One epoch of MobileNetV2 here and in PyTorch (which it fetches into .deps), and the growth of the search for copies.
 bench-train: train-deps

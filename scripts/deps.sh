@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and running need, and with the argument `test` what testing needs, too; nothing that is there
-# already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
+# Installs what building and running need, and with the argument `test` or `memory` what those tests need, too; nothing that
+# is there already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +10,7 @@ need() { # COMMAND PACKAGE
 }
 need cc build-essential
 [ "${1:-}" != test ] || need mosquitto mosquitto
+[ "${1:-}" != memory ] || need valgrind valgrind
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::bundles::{mean, write};
 use crate::fake;
 use crate::mqtt::{Broker, Subscriber};
-use crate::support::{Kiosk, anemiad, free_port, texts};
+use crate::support::{Kiosk, SmallDisk, anemiad, free_port, texts};
 
 /// What the mean of the self-test's picture is.
 const BRIGHT: f32 = 0.377;
@@ -212,4 +212,23 @@ fn the_doctor_says_what_is_there_and_what_is_wrong() {
     fs::remove_file(kiosk.folder.path().join("bundle/manifest.yaml")).unwrap();
     let (said, _, code) = doctor(&[]);
     assert!(code == Some(1) && said.contains("BAD   model"), "{said}");
+}
+
+#[test]
+fn a_full_disk_costs_the_plan_and_not_the_exam() {
+    let Some(disk) = SmallDisk::mount(1) else { return };
+    disk.fill();
+    let mut kiosk = board(free_port(), 802, "", "");
+    let text = fs::read_to_string(kiosk.config()).unwrap();
+    let cache = disk.folder.path().join("plans").display().to_string();
+    fs::write(kiosk.config(), text.replace("cache: plans", &format!("cache: {cache}"))).unwrap();
+    kiosk.start();
+    assert!(kiosk.log().contains("the plan cannot be kept and is built again at the next start"), "{}", kiosk.log());
+    kiosk.signal("TERM");
+    assert!(kiosk.wait().0.success());
+    let (said, ..) = {
+        let mut command = on_the_board(anemiad());
+        texts(&command.args(["doctor", "--config"]).arg(kiosk.config()).output().unwrap())
+    };
+    assert!(said.contains("poor  plans"), "{said}");
 }
