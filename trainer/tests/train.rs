@@ -212,6 +212,50 @@ fn the_report_of_the_papers_protocol_says_what_memory_alone_reaches() {
 }
 
 #[test]
+fn the_networks_of_a_run_learn_to_be_rounded() {
+    let stage = Stage::new();
+    succeed(&mut stage.cv("run"));
+    let qat = |out: &str, data: &str| {
+        let mut command = anemia_train(&["qat", "--threads", "1", "--epochs", "3"]);
+        command.arg("--run").arg(stage.path("run")).arg("--data").arg(stage.path(data)).arg("--out").arg(stage.path(out));
+        command
+    };
+    succeed(&mut qat("tuned", "data"));
+    let paths = |run: &str| {
+        let mut table = csv::Reader::from_path(stage.path(run).join("predictions.csv")).unwrap();
+        table.records().map(|row| row.unwrap()[0].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths("tuned"), paths("run"));
+    for fold in ["fold-0", "fold-1"] {
+        let network = |run: &str| fs::read(stage.path(run).join(fold).join("fp32.onnx")).unwrap();
+        assert_eq!(network("tuned").len(), network("run").len());
+        assert_ne!(network("tuned"), network("run"));
+        let epochs = fs::read_to_string(stage.path("tuned").join(fold).join("epochs.csv")).unwrap();
+        assert_eq!(epochs.lines().count(), 4, "{epochs}");
+    }
+    // What is done is not done again, and gives the same bytes.
+    let before = fs::read(stage.path("tuned/predictions.csv")).unwrap();
+    succeed(&mut qat("tuned", "data"));
+    succeed(&mut qat("again", "data"));
+    for run in ["tuned", "again"] {
+        assert_eq!(fs::read(stage.path(run).join("predictions.csv")).unwrap(), before, "{run}");
+    }
+
+    fs::write(stage.path("run/fold-1/weights.safetensors"), b"cut").unwrap();
+    let refused = |command: &mut Command, words: &str| {
+        let (_, stderr, code) = texts(&command.output().unwrap());
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains(words), "{stderr}");
+    };
+    refused(&mut qat("other", "data"), "weights.safetensors");
+    let table = fs::read_to_string(stage.path("data/folds.csv")).unwrap();
+    fs::write(stage.path("data/folds.csv"), table.lines().take(30).collect::<Vec<_>>().join("\n")).unwrap();
+    refused(&mut qat("third", "data"), "are not the pictures and folds that");
+    fs::remove_file(stage.path("run/run.yaml")).unwrap();
+    refused(&mut qat("fourth", "data"), "expected the folder of an `anemia-train cv`");
+}
+
+#[test]
 fn sigint_ends_a_run_with_a_line_that_says_how_to_go_on() {
     let stage = Stage::new();
     stage.recipe("epochs: 3", "epochs: 10000");

@@ -142,3 +142,25 @@ impl Between for Rounded<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_gives_values_of_the_grid_and_lets_the_gradient_through() {
+        let amax = [Some(1.27), None];
+        let rounded = Rounded { amax: &amax };
+        let weights = Tensor::from_slice(&[1.27f32, 0.504, -0.016, 2.54, -1.0, 0.0]).view([2, 3]).set_requires_grad(true);
+        let found = rounded.weights(weights.shallow_clone());
+        // A row has the step 0.01, the other 0.02.
+        let expected = Tensor::from_slice(&[1.27f32, 0.50, -0.02, 2.54, -1.0, 0.0]).view([2, 3]);
+        assert!(found.allclose(&expected, 1e-5, 1e-6, false), "{found:?}");
+        found.sum(Kind::Float).backward();
+        assert!(weights.grad().allclose(&Tensor::ones([2, 3], (Kind::Float, tch::Device::Cpu)), 0.0, 0.0, false));
+
+        let value = || Tensor::from_slice(&[0.128f32, 3.0]);
+        assert!(rounded.value(0, value()).allclose(&Tensor::from_slice(&[0.13f32, 1.27]), 1e-5, 1e-6, false));
+        assert!(rounded.value(1, value()).equal(&value()), "what no convolution reads stays as it is");
+    }
+}
