@@ -6,6 +6,7 @@
 #include <NvOnnxParser.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -39,10 +40,16 @@ struct Failure : std::runtime_error {
     Failure(int32_t status_, std::string const& text) : std::runtime_error(text), status(status_) {}
 };
 
-// Hands TensorRT's messages on, and keeps the errors: they are all that says why a null pointer came back.
+// Hands TensorRT's messages on, and keeps the last errors: they are all that says why a null pointer came back.
+//
+// There is one, and it is never destroyed: TensorRT before 8.4 goes on with the first logger that it was given for as long as
+// any of its objects lives, whatever loggers the others came with.
 class Logger final : public nvinfer1::ILogger {
 public:
-    explicit Logger(att_callbacks const* callbacks) : callbacks_(callbacks != nullptr ? *callbacks : att_callbacks{}) {}
+    static Logger& one() {
+        static Logger* const logger = new Logger;
+        return *logger;
+    }
 
     void log(Severity severity, char const* text) noexcept override {
         if (text == nullptr) {
@@ -51,73 +58,108 @@ public:
         if (severity <= Severity::kERROR) {
             try {
                 std::lock_guard<std::mutex> lock(mutex_);
-                if (errors_.size() < sizeof(att_error::text)) {
-                    errors_ += errors_.empty() ? "" : "; ";
-                    errors_ += text;
-                }
+                errors_[count_ % kept] = text;
+                ++count_;
             } catch (...) {
                 // Without memory for the message there is still the one of the caller.
             }
         }
-        if (callbacks_.log != nullptr) {
-            callbacks_.log(callbacks_.user, static_cast<int32_t>(severity), text);
+        att_log const told = told_;
+        if (told != nullptr) {
+            told(static_cast<int32_t>(severity), text);
         }
     }
 
-    // What is wrong, `what` first; TensorRT's words are used up.
-    Failure failure(int32_t status, std::string const& what) {
+    void tell(att_log log) { told_ = log; }
+
+    // How many errors there were so far.
+    uint64_t count() const { return count_; }
+
+    // The errors since then, the last one last, as far as they were kept.
+    std::vector<std::string> since(uint64_t count) {
         std::lock_guard<std::mutex> lock(mutex_);
-        std::string said;
-        said.swap(errors_);
-        // "Error Code 2: OutOfMemory" is how TensorRT writes it.
-        bool const memory = said.find("OutOfMemory") != std::string::npos || said.find("out of memory") != std::string::npos;
-        return Failure(memory ? ATT_OUT_OF_MEMORY : status, said.empty() ? what : what + ": " + said);
+        std::vector<std::string> errors;
+        uint64_t const now = count_;
+        for (uint64_t at = now - std::min<uint64_t>(now - count, kept); at < now; ++at) {
+            errors.push_back(errors_[at % kept]);
+        }
+        return errors;
     }
 
-    att_callbacks const& callbacks() const { return callbacks_; }
-
 private:
-    att_callbacks callbacks_;
+    static constexpr uint64_t kept = 3;
+    std::atomic<att_log> told_{nullptr};
+    std::atomic<uint64_t> count_{0};
     std::mutex mutex_;
-    std::string errors_;
+    std::string errors_[kept];
 };
 
+bool has(std::string const& text, char const* word) {
+    return text.find(word) != std::string::npos;
+}
+
+// What went wrong since a call began: `what`, and TensorRT's own words.
+Failure failure(uint64_t begin, int32_t status, std::string text) {
+    auto const errors = Logger::one().since(begin);
+    for (auto const& error : errors) {
+        text += ": " + error;
+    }
+    // The last error decides: a lack of memory before it was one that TensorRT found a way around.
+    if (!errors.empty()) {
+        // "Error Code 2: OutOfMemory" and "Error Code 1: Cuda Runtime" are how TensorRT writes them.
+        if (has(errors.back(), "OutOfMemory") || has(errors.back(), "out of memory")) {
+            status = ATT_OUT_OF_MEMORY;
+        } else if (has(errors.back(), "Cuda Runtime") || has(errors.back(), "Cuda Driver")) {
+            status = ATT_FAILED;
+        }
+    }
+    return Failure(status, text);
+}
+
 #if ATT_API >= 1000
-// Tells how far a build is, and stops it when nobody wants it any more.
+// Tells how far a build is, and stops it when nobody wants it any more. TensorRT calls it from several threads.
 class Progress final : public nvinfer1::IProgressMonitor {
 public:
-    explicit Progress(att_callbacks const& callbacks) : callbacks_(callbacks) {}
+    Progress(att_progress progress, void* user) : progress_(progress), user_(user) {}
 
     void phaseStart(char const* phase, char const* parent, int32_t steps) noexcept override {
         // Phases inside of phases come and go by the hundred; the outermost ones tell enough.
-        if (parent == nullptr) {
-            steps_ = steps;
-            tell(phase, 0);
+        if (parent != nullptr) {
+            return;
         }
-        depth_ += 1;
+        std::lock_guard<std::mutex> lock(mutex_);
+        std::snprintf(phase_, sizeof(phase_), "%s", phase);
+        steps_ = steps;
+        tell(0);
     }
 
     bool stepComplete(char const* phase, int32_t step) noexcept override {
-        if (depth_ == 1) {
-            tell(phase, step + 1);
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (std::strncmp(phase, phase_, sizeof(phase_) - 1) == 0) {
+            tell(step + 1);
         }
         return !cancelled_;
     }
 
-    void phaseFinish(char const*) noexcept override { depth_ -= 1; }
+    void phaseFinish(char const*) noexcept override {}
 
-    bool cancelled() const { return cancelled_; }
+    bool cancelled() const {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return cancelled_;
+    }
 
 private:
-    void tell(char const* phase, int32_t step) noexcept {
-        if (callbacks_.progress != nullptr && callbacks_.progress(callbacks_.user, phase, step, steps_) == 0) {
+    void tell(int32_t step) {
+        if (progress_ != nullptr && !cancelled_ && progress_(user_, phase_, step, steps_) == 0) {
             cancelled_ = true;
         }
     }
 
-    att_callbacks callbacks_;
+    att_progress progress_;
+    void* user_;
+    mutable std::mutex mutex_;
+    char phase_[128] = {};
     int32_t steps_ = 0;
-    int32_t depth_ = 0;
     bool cancelled_ = false;
 };
 #endif
@@ -128,12 +170,12 @@ void write(att_error* error, char const* text) {
     }
 }
 
-// Runs `work`; whatever it throws becomes a status and a text.
+// Runs `work`, which is told how many errors there were before it; whatever it throws becomes a status and a text.
 template <typename Work>
 int32_t guarded(att_error* error, Work work) noexcept {
     try {
         write(error, "");
-        work();
+        work(Logger::one().count());
         return ATT_OK;
     } catch (Failure const& failure) {
         write(error, failure.what());
@@ -159,10 +201,10 @@ void copy(void const* data, size_t size, att_blob* blob) {
     blob->size = size;
 }
 
-std::unique_ptr<nvinfer1::IBuilder> create_builder(Logger& logger) {
-    std::unique_ptr<nvinfer1::IBuilder> builder(nvinfer1::createInferBuilder(logger));
+std::unique_ptr<nvinfer1::IBuilder> create_builder(uint64_t begin) {
+    std::unique_ptr<nvinfer1::IBuilder> builder(nvinfer1::createInferBuilder(Logger::one()));
     if (!builder) {
-        throw logger.failure(ATT_FAILED, "TensorRT gives no builder");
+        throw failure(begin, ATT_FAILED, "TensorRT gives no builder");
     }
     return builder;
 }
@@ -182,9 +224,6 @@ void set_precision(nvinfer1::IBuilderConfig& config, uint32_t flags) {
 }
 
 void set_workspace(nvinfer1::IBuilderConfig& config, uint64_t bytes) {
-    if (bytes == 0) {
-        return;
-    }
 #if ATT_API >= 804
     config.setMemoryPoolLimit(nvinfer1::MemoryPoolType::kWORKSPACE, bytes);
 #else
@@ -235,15 +274,13 @@ void set_target(nvinfer1::IBuilderConfig& config, int32_t compute_capability) {
 using TimingCache = std::unique_ptr<nvinfer1::ITimingCache>;
 
 // The timing cache of an earlier build, or an empty one.
-TimingCache set_timing_cache(nvinfer1::IBuilderConfig& config, att_build_options const& options, Logger& logger) {
+TimingCache timing_cache_of(nvinfer1::IBuilderConfig& config, att_build_options const& options) {
     if (options.timing_cache_size > 0) {
         TimingCache cache(config.createTimingCache(options.timing_cache, options.timing_cache_size));
         if (cache && config.setTimingCache(*cache, false)) {
             return cache;
         }
-        // Drops what was said of it: it is no reason for a later failure.
-        auto const said = logger.failure(ATT_FAILED, "the timing cache does not fit and is left aside");
-        logger.log(Severity::kWARNING, said.what());
+        Logger::one().log(Severity::kWARNING, "the timing cache does not fit and is left aside");
     }
     TimingCache cache(config.createTimingCache(nullptr, 0));
     if (cache) {
@@ -253,7 +290,7 @@ TimingCache set_timing_cache(nvinfer1::IBuilderConfig& config, att_build_options
 }
 #endif
 
-void parse(nvonnxparser::IParser& parser, Logger& logger, void const* onnx, uint64_t size) {
+void parse(nvonnxparser::IParser& parser, void const* onnx, uint64_t size) {
     if (parser.parse(onnx, size)) {
         return;
     }
@@ -262,7 +299,7 @@ void parse(nvonnxparser::IParser& parser, Logger& logger, void const* onnx, uint
         auto const* error = parser.getError(at);
         text += "; node " + std::to_string(error->node()) + ": " + error->desc();
     }
-    throw logger.failure(ATT_FAILED, text);
+    throw Failure(ATT_REFUSED, text);
 }
 
 int32_t number_of(nvinfer1::DataType type) {
@@ -278,19 +315,14 @@ int32_t number_of(nvinfer1::DataType type) {
 } // namespace
 
 struct att_runtime {
-    Logger logger;
     std::unique_ptr<nvinfer1::IRuntime> runtime;
-
-    explicit att_runtime(att_callbacks const* callbacks) : logger(callbacks) {}
 };
 
 struct att_engine {
-    Logger& logger;
     std::unique_ptr<nvinfer1::ICudaEngine> engine;
 };
 
 struct att_context {
-    Logger& logger;
     nvinfer1::ICudaEngine& engine;
     std::unique_ptr<nvinfer1::IExecutionContext> context;
     // For enqueueV2, which wants the addresses in the order of the tensors.
@@ -313,12 +345,16 @@ void att_get_versions(att_versions* versions) {
     versions->is_rtx = ATT_IS_RTX;
 }
 
-int32_t att_get_platform(att_callbacks const* callbacks, att_platform* platform, att_error* error) {
-    return guarded(error, [&] {
-        Logger logger(callbacks);
+void att_set_log(att_log log) {
+    Logger::one().tell(log);
+}
+
+int32_t att_get_platform(att_platform* platform, att_error* error) {
+    return guarded(error, [&](uint64_t begin) {
         *platform = att_platform{-1, -1, -1};
+        static_cast<void>(begin);
 #if !ATT_IS_RTX
-        auto const builder = create_builder(logger);
+        auto const builder = create_builder(begin);
 #if ATT_API < 1100
         platform->fast_fp16 = builder->platformHasFastFp16() ? 1 : 0;
         platform->fast_int8 = builder->platformHasFastInt8() ? 1 : 0;
@@ -329,7 +365,6 @@ int32_t att_get_platform(att_callbacks const* callbacks, att_platform* platform,
 }
 
 int32_t att_build(
-    att_callbacks const* callbacks,
     att_build_options const* options,
     void const* onnx,
     uint64_t onnx_size,
@@ -338,9 +373,15 @@ int32_t att_build(
     att_error* error) {
     *plan = att_blob{};
     *timing_cache = att_blob{};
-    return guarded(error, [&] {
-        Logger logger(callbacks);
-        auto const builder = create_builder(logger);
+    return guarded(error, [&](uint64_t begin) {
+        // Both must outlive builder and configuration, so they come first.
+#if ATT_API >= 1000
+        Progress progress(options->progress, options->progress_user);
+#endif
+#if !ATT_IS_RTX
+        TimingCache cache;
+#endif
+        auto const builder = create_builder(begin);
 #if ATT_API < 1000
         uint32_t const explicit_batch =
             1U << static_cast<uint32_t>(nvinfer1::NetworkDefinitionCreationFlag::kEXPLICIT_BATCH);
@@ -350,13 +391,13 @@ int32_t att_build(
         std::unique_ptr<nvinfer1::INetworkDefinition> network(builder->createNetworkV2(explicit_batch));
         std::unique_ptr<nvinfer1::IBuilderConfig> config(builder->createBuilderConfig());
         if (!network || !config) {
-            throw logger.failure(ATT_FAILED, "TensorRT gives no network");
+            throw failure(begin, ATT_FAILED, "TensorRT gives no network");
         }
-        std::unique_ptr<nvonnxparser::IParser> parser(nvonnxparser::createParser(*network, logger));
+        std::unique_ptr<nvonnxparser::IParser> parser(nvonnxparser::createParser(*network, Logger::one()));
         if (!parser) {
-            throw logger.failure(ATT_FAILED, "TensorRT gives no parser");
+            throw failure(begin, ATT_FAILED, "TensorRT gives no parser");
         }
-        parse(*parser, logger, onnx, onnx_size);
+        parse(*parser, onnx, onnx_size);
 
         set_target(*config, options->compute_capability);
         set_precision(*config, options->flags);
@@ -364,12 +405,12 @@ int32_t att_build(
         set_ranges(*network, *options);
         config->setProfilingVerbosity(nvinfer1::ProfilingVerbosity::kDETAILED);
 #if !ATT_IS_RTX
-        auto const cache = set_timing_cache(*config, *options, logger);
+        cache = timing_cache_of(*config, *options);
 #endif
 #if ATT_API >= 1000
-        Progress progress(logger.callbacks());
         config->setProgressMonitor(&progress);
 #endif
+        begin = Logger::one().count();
         std::unique_ptr<nvinfer1::IHostMemory> const built(builder->buildSerializedNetwork(*network, *config));
 #if ATT_API >= 1000
         if (progress.cancelled()) {
@@ -377,7 +418,7 @@ int32_t att_build(
         }
 #endif
         if (!built || built->size() == 0) {
-            throw logger.failure(ATT_FAILED, "TensorRT built no plan");
+            throw failure(begin, ATT_REFUSED, "TensorRT built no plan");
         }
         copy(built->data(), built->size(), plan);
 #if !ATT_IS_RTX
@@ -397,15 +438,14 @@ void att_free(att_blob* blob) {
     *blob = att_blob{};
 }
 
-int32_t att_runtime_create(att_callbacks const* callbacks, att_runtime** runtime, att_error* error) {
+int32_t att_runtime_create(att_runtime** runtime, att_error* error) {
     *runtime = nullptr;
-    return guarded(error, [&] {
-        std::unique_ptr<att_runtime> made(new att_runtime(callbacks));
-        made->runtime.reset(nvinfer1::createInferRuntime(made->logger));
-        if (!made->runtime) {
-            throw made->logger.failure(ATT_FAILED, "TensorRT gives no runtime");
+    return guarded(error, [&](uint64_t begin) {
+        std::unique_ptr<nvinfer1::IRuntime> made(nvinfer1::createInferRuntime(Logger::one()));
+        if (!made) {
+            throw failure(begin, ATT_FAILED, "TensorRT gives no runtime");
         }
-        *runtime = made.release();
+        *runtime = new att_runtime{std::move(made)};
     });
 }
 
@@ -416,12 +456,12 @@ void att_runtime_destroy(att_runtime* runtime) {
 int32_t att_engine_load(
     att_runtime* runtime, void const* plan, uint64_t size, att_engine** engine, att_error* error) {
     *engine = nullptr;
-    return guarded(error, [&] {
+    return guarded(error, [&](uint64_t begin) {
         std::unique_ptr<nvinfer1::ICudaEngine> loaded(runtime->runtime->deserializeCudaEngine(plan, size));
         if (!loaded) {
-            throw runtime->logger.failure(ATT_BAD_PLAN, "TensorRT does not accept the plan");
+            throw failure(begin, ATT_BAD_PLAN, "TensorRT does not accept the plan");
         }
-        *engine = new att_engine{runtime->logger, std::move(loaded)};
+        *engine = new att_engine{std::move(loaded)};
     });
 }
 
@@ -439,7 +479,8 @@ int32_t att_engine_tensor_count(att_engine const* engine) {
 
 int32_t att_engine_tensor(att_engine const* engine, int32_t index, att_tensor* tensor, att_error* error) {
     *tensor = att_tensor{};
-    return guarded(error, [&] {
+    return guarded(error, [&](uint64_t begin) {
+        static_cast<void>(begin);
         nvinfer1::ICudaEngine const& own = *engine->engine;
 #if ATT_API >= 805
         char const* const name = own.getIOTensorName(index);
@@ -461,7 +502,10 @@ int32_t att_engine_tensor(att_engine const* engine, int32_t index, att_tensor* t
         std::memcpy(tensor->name, name, std::strlen(name) + 1);
         tensor->is_input = is_input ? 1 : 0;
         tensor->type = number_of(type);
-        tensor->rank = std::min<int32_t>(shape.nbDims, 8);
+        if (shape.nbDims < 0 || shape.nbDims > 8) {
+            throw Failure(ATT_FAILED, std::string("the plan does not say how large ") + name + " is");
+        }
+        tensor->rank = shape.nbDims;
         for (int32_t at = 0; at < tensor->rank; ++at) {
             tensor->shape[at] = shape.d[at];
         }
@@ -470,12 +514,12 @@ int32_t att_engine_tensor(att_engine const* engine, int32_t index, att_tensor* t
 
 int32_t att_engine_inspect(att_engine* engine, att_blob* json, att_error* error) {
     *json = att_blob{};
-    return guarded(error, [&] {
+    return guarded(error, [&](uint64_t begin) {
         std::unique_ptr<nvinfer1::IEngineInspector> inspector(engine->engine->createEngineInspector());
         char const* const text =
             inspector ? inspector->getEngineInformation(nvinfer1::LayerInformationFormat::kJSON) : nullptr;
         if (text == nullptr) {
-            throw engine->logger.failure(ATT_FAILED, "TensorRT says nothing of the layers");
+            throw failure(begin, ATT_FAILED, "TensorRT says nothing of the layers");
         }
         copy(text, std::strlen(text), json);
     });
@@ -483,13 +527,13 @@ int32_t att_engine_inspect(att_engine* engine, att_blob* json, att_error* error)
 
 int32_t att_context_create(att_engine* engine, att_context** context, att_error* error) {
     *context = nullptr;
-    return guarded(error, [&] {
+    return guarded(error, [&](uint64_t begin) {
         std::unique_ptr<nvinfer1::IExecutionContext> made(engine->engine->createExecutionContext());
         if (!made) {
-            throw engine->logger.failure(ATT_FAILED, "TensorRT gives no context");
+            throw failure(begin, ATT_FAILED, "TensorRT gives no context");
         }
         std::vector<void*> addresses(static_cast<size_t>(att_engine_tensor_count(engine)), nullptr);
-        *context = new att_context{engine->logger, *engine->engine, std::move(made), std::move(addresses)};
+        *context = new att_context{*engine->engine, std::move(made), std::move(addresses)};
     });
 }
 
@@ -498,7 +542,7 @@ void att_context_destroy(att_context* context) {
 }
 
 int32_t att_context_bind(att_context* context, char const* tensor, void* device, att_error* error) {
-    return guarded(error, [&] {
+    return guarded(error, [&](uint64_t begin) {
 #if ATT_API >= 805
         bool const bound = context->context->setTensorAddress(tensor, device);
 #else
@@ -509,13 +553,13 @@ int32_t att_context_bind(att_context* context, char const* tensor, void* device,
         }
 #endif
         if (!bound) {
-            throw context->logger.failure(ATT_FAILED, std::string("the plan has no tensor ") + tensor);
+            throw failure(begin, ATT_FAILED, std::string("the plan has no tensor ") + tensor);
         }
     });
 }
 
 int32_t att_context_enqueue(att_context* context, void* stream, att_error* error) {
-    return guarded(error, [&] {
+    return guarded(error, [&](uint64_t begin) {
         auto const queue = static_cast<cudaStream_t>(stream);
 #if ATT_API >= 805
         bool const queued = context->context->enqueueV3(queue);
@@ -523,7 +567,7 @@ int32_t att_context_enqueue(att_context* context, void* stream, att_error* error
         bool const queued = context->context->enqueueV2(context->addresses.data(), queue, nullptr);
 #endif
         if (!queued) {
-            throw context->logger.failure(ATT_FAILED, "TensorRT does not run the plan");
+            throw failure(begin, ATT_FAILED, "TensorRT does not run the plan");
         }
     });
 }

@@ -4,7 +4,7 @@
  * the headers that are there, and opened with dlopen. Its numbers are its own, sizes have 64 bits, no exception leaves it.
  *
  * Every function that can fail gives a status and fills in `error`, with TensorRT's own words where it said any. Objects are
- * used by one thread at a time; only the callbacks may come from other threads. A runtime outlives its engines, an engine its
+ * used by one thread at a time; messages may come from other threads, the steps of a build one after the other. A runtime outlives its engines, an engine its
  * contexts. */
 #ifndef ANEMIA_TENSORRT_H
 #define ANEMIA_TENSORRT_H
@@ -25,8 +25,11 @@ enum {
     ATT_OK = 0,
     ATT_FAILED = 1,
     ATT_OUT_OF_MEMORY = 2,
+    /* The plan is damaged, or is for another TensorRT or GPU. */
     ATT_BAD_PLAN = 3,
-    ATT_CANCELLED = 4
+    ATT_CANCELLED = 4,
+    /* TensorRT does not read or build this network; the next time neither. */
+    ATT_REFUSED = 5
 };
 
 /* What the numbers of a tensor are. */
@@ -39,13 +42,10 @@ typedef struct {
     char text[1024];
 } att_error;
 
-typedef struct {
-    void* user;
-    /* severity: 0 internal error, 1 error, 2 warning, 3 information, 4 everything. */
-    void (*log)(void* user, int32_t severity, const char* text);
-    /* Step `step` of `steps` of a phase is done; 0 stops the build. TensorRT 10 and newer call it. */
-    int32_t (*progress)(void* user, const char* phase, int32_t step, int32_t steps);
-} att_callbacks;
+/* Told of every message: severity 0 internal error, 1 error, 2 warning, 3 information, 4 everything. */
+typedef void (*att_log)(int32_t severity, const char* text);
+/* Told that step `step` of `steps` of a phase is done; 0 stops the build. TensorRT 10 and newer call it. */
+typedef int32_t (*att_progress)(void* user, const char* phase, int32_t step, int32_t steps);
 
 /* Memory of the shim; att_free gives it back. */
 typedef struct {
@@ -79,13 +79,15 @@ typedef struct {
     uint32_t flags;
     /* For TensorRT-RTX: build for this compute capability, such as 80, without a GPU; 0 for the GPU of this machine. */
     int32_t compute_capability;
-    /* 0 leaves the limit to TensorRT. */
+    /* Most memory for an inference beside weights and values. TensorRT 8.2 has none unless it is told. */
     uint64_t workspace_bytes;
     /* What an earlier build has learned; may be empty. One that does not fit is left aside with a warning. */
     const void* timing_cache;
     uint64_t timing_cache_size;
     const att_range* ranges;
     uint64_t range_count;
+    att_progress progress;
+    void* progress_user;
 } att_build_options;
 
 typedef struct {
@@ -103,11 +105,12 @@ typedef struct att_context att_context;
 
 int32_t att_abi(void);
 void att_get_versions(att_versions* versions);
-int32_t att_get_platform(const att_callbacks* callbacks, att_platform* platform, att_error* error);
+/* One for the whole process: TensorRT before 8.4 knows but one logger, and keeps it as long as any of its objects lives. */
+void att_set_log(att_log log);
+int32_t att_get_platform(att_platform* platform, att_error* error);
 
 /* Builds a plan from an ONNX file in memory. `timing_cache` is empty where this TensorRT has none. */
 int32_t att_build(
-    const att_callbacks* callbacks,
     const att_build_options* options,
     const void* onnx,
     uint64_t onnx_size,
@@ -116,7 +119,7 @@ int32_t att_build(
     att_error* error);
 void att_free(att_blob* blob);
 
-int32_t att_runtime_create(const att_callbacks* callbacks, att_runtime** runtime, att_error* error);
+int32_t att_runtime_create(att_runtime** runtime, att_error* error);
 void att_runtime_destroy(att_runtime* runtime);
 
 int32_t att_engine_load(

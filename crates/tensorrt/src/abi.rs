@@ -11,6 +11,7 @@ pub(crate) const OK: i32 = 0;
 pub(crate) const OUT_OF_MEMORY: i32 = 2;
 pub(crate) const BAD_PLAN: i32 = 3;
 pub(crate) const CANCELLED: i32 = 4;
+pub(crate) const REFUSED: i32 = 5;
 
 pub(crate) const ALLOW_FP16: u32 = 1;
 pub(crate) const ALLOW_INT8: u32 = 2;
@@ -22,12 +23,8 @@ pub(crate) struct Error {
     pub(crate) text: [c_char; 1024],
 }
 
-#[repr(C)]
-pub(crate) struct Callbacks {
-    pub(crate) user: *mut c_void,
-    pub(crate) log: Option<unsafe extern "C" fn(*mut c_void, i32, *const c_char)>,
-    pub(crate) progress: Option<unsafe extern "C" fn(*mut c_void, *const c_char, i32, i32) -> i32>,
-}
+pub(crate) type Log = unsafe extern "C" fn(i32, *const c_char);
+pub(crate) type Progress = unsafe extern "C" fn(*mut c_void, *const c_char, i32, i32) -> i32;
 
 #[repr(C)]
 pub(crate) struct Blob {
@@ -66,6 +63,8 @@ pub(crate) struct BuildOptions {
     pub(crate) timing_cache_size: u64,
     pub(crate) ranges: *const Range,
     pub(crate) range_count: u64,
+    pub(crate) progress: Progress,
+    pub(crate) progress_user: *mut c_void,
 }
 
 #[repr(C)]
@@ -114,10 +113,11 @@ macro_rules! functions {
 
 functions! {
     att_get_versions: fn(*mut Versions);
-    att_get_platform: fn(*const Callbacks, *mut Platform, *mut Error) -> i32;
-    att_build: fn(*const Callbacks, *const BuildOptions, *const c_void, u64, *mut Blob, *mut Blob, *mut Error) -> i32;
+    att_set_log: fn(Log);
+    att_get_platform: fn(*mut Platform, *mut Error) -> i32;
+    att_build: fn(*const BuildOptions, *const c_void, u64, *mut Blob, *mut Blob, *mut Error) -> i32;
     att_free: fn(*mut Blob);
-    att_runtime_create: fn(*const Callbacks, *mut *mut RawRuntime, *mut Error) -> i32;
+    att_runtime_create: fn(*mut *mut RawRuntime, *mut Error) -> i32;
     att_runtime_destroy: fn(*mut RawRuntime);
     att_engine_load: fn(*mut RawRuntime, *const c_void, u64, *mut *mut RawEngine, *mut Error) -> i32;
     att_engine_destroy: fn(*mut RawEngine);

@@ -3,7 +3,6 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 
 use crate::abi;
-use crate::shim::callbacks;
 use crate::{Shim, TensorRtError};
 
 /// How a plan is built.
@@ -15,7 +14,7 @@ pub struct BuildOptions<'a> {
     pub allow_int8: bool,
     /// For TensorRT-RTX: the compute capability to build for, such as 80, without a GPU; 0 for the GPU of this machine.
     pub compute_capability: i32,
-    /// Most bytes that an inference may use beside weights and values; 0 leaves it to TensorRT.
+    /// Most bytes that an inference may use beside weights and values. TensorRT 8.2 has none unless it is told.
     pub workspace_bytes: u64,
     /// What an earlier build has learned; may be empty.
     pub timing_cache: &'a [u8],
@@ -44,17 +43,18 @@ pub struct Progress<'a> {
 }
 
 /// Stands behind the `user` pointer of the callback.
-struct Follower<'a>(&'a mut dyn FnMut(Progress<'_>) -> bool);
+struct Follower<'a>(&'a mut (dyn FnMut(Progress<'_>) -> bool + Send));
 
 impl Shim {
     /// Builds a plan from the bytes of an ONNX file, which takes minutes on a board.
     ///
-    /// `follow` is told of every step, where this TensorRT tells (10 and newer), and stops the build with `false`.
+    /// `follow` is told of every step, where this TensorRT tells (10 and newer), on whatever thread, and stops the build with
+    /// `false`.
     pub fn build(
         &self,
         onnx: &[u8],
         options: &BuildOptions<'_>,
-        follow: &mut dyn FnMut(Progress<'_>) -> bool,
+        follow: &mut (dyn FnMut(Progress<'_>) -> bool + Send),
     ) -> Result<Built, TensorRtError> {
         let names: Vec<CString> = options.ranges.iter().map(|(name, _)| c_string(name)).collect::<Result<_, _>>()?;
         let ranges: Vec<abi::Range> = names
@@ -62,6 +62,7 @@ impl Shim {
             .zip(options.ranges)
             .map(|(name, (_, amax))| abi::Range { tensor: name.as_ptr(), amax: *amax })
             .collect();
+        let mut follower = Follower(follow);
         let raw = abi::BuildOptions {
             flags: u32::from(options.allow_fp16) * abi::ALLOW_FP16 + u32::from(options.allow_int8) * abi::ALLOW_INT8,
             compute_capability: options.compute_capability,
@@ -70,9 +71,9 @@ impl Shim {
             timing_cache_size: options.timing_cache.len() as u64,
             ranges: ranges.as_ptr(),
             range_count: ranges.len() as u64,
+            progress,
+            progress_user: (&raw mut follower).cast(),
         };
-        let mut follower = Follower(follow);
-        let callbacks = callbacks((&raw mut follower).cast(), Some(progress));
         let [mut plan, mut timing_cache] = [(); 2].map(|()| abi::Blob { data: std::ptr::null_mut(), size: 0 });
         let outcome = self.call(|functions, error| {
             // SAFETY: every pointer is valid for the time of the call, after which the shim has let go of them: names and
@@ -80,7 +81,6 @@ impl Shim {
             #[allow(unsafe_code)]
             unsafe {
                 (functions.att_build)(
-                    &raw const callbacks,
                     &raw const raw,
                     onnx.as_ptr().cast(),
                     onnx.len() as u64,
@@ -100,11 +100,11 @@ pub(crate) fn c_string(name: &str) -> Result<CString, TensorRtError> {
     CString::new(name).map_err(|_| TensorRtError::Failed(format!("the name {name:?} has a byte of 0")))
 }
 
-/// Called by TensorRT on the thread that builds.
+/// Called by TensorRT from its threads, one call after the other: the shim sees to that.
 #[allow(unsafe_code)]
 unsafe extern "C" fn progress(user: *mut c_void, phase: *const c_char, step: i32, steps: i32) -> i32 {
-    // SAFETY: `user` is the follower on the stack of `build`, which waits for the build and touches it not; `phase` is a C
-    // string for the time of the call.
+    // SAFETY: `user` is the follower on the stack of `build`, which waits for the build and touches it not; what it follows
+    // with is `Send`, and no two calls overlap. `phase` is a C string for the time of the call.
     let (follower, phase) = unsafe { (&mut *user.cast::<Follower<'_>>(), CStr::from_ptr(phase)) };
     let number = |value: i32| u32::try_from(value).unwrap_or(0);
     let progress = Progress { phase: &phase.to_string_lossy(), step: number(step), steps: number(steps) };

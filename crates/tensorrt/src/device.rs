@@ -156,7 +156,9 @@ impl Mapped {
     /// `length` zeros on the GPU whose context is current.
     pub(crate) fn zeros(_: &Device, length: usize) -> Result<Self, TensorRtError> {
         let failed = cuda("get memory that the GPU sees");
-        let bytes = length.max(1) * size_of::<f32>();
+        let Some(bytes) = length.max(1).checked_mul(size_of::<f32>()) else {
+            return Err(TensorRtError::OutOfMemory(format!("{length} numbers")));
+        };
         // SAFETY: the bytes are set before anybody reads them.
         #[allow(unsafe_code)]
         let host = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) }.map_err(&failed)?;

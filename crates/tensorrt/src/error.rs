@@ -10,8 +10,8 @@ use crate::Version;
 pub enum TensorRtError {
     /// The shim is not installed.
     #[error(
-        "libanemia_tensorrt.so is not installed: looked for {}; it is built on this machine with `make tensorrt`, or name \
-         the file in model.tensorrt.library of the configuration",
+        "libanemia_tensorrt.so is not installed: looked for {}; build it on this machine with \
+         `sudo make -C crates/tensorrt/shim install`, or name the file in model.tensorrt.library of the configuration",
         .looked_for.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     Missing {
@@ -36,7 +36,7 @@ pub enum TensorRtError {
     },
     /// The shim belongs to another release of the daemon.
     #[error(
-        "{library}: is the shim of another release (interface {found}, expected {expected}); build it again with `make tensorrt`"
+        "{library}: is the shim of another release (interface {found}, expected {expected}); build and install it again"
     )]
     OtherAbi {
         /// The file.
@@ -48,7 +48,7 @@ pub enum TensorRtError {
     },
     /// The shim was compiled against another TensorRT than the one it found.
     #[error(
-        "{library}: was built for TensorRT {headers}, and {found} is installed; build it again with `make tensorrt`"
+        "{library}: was built for TensorRT {headers}, and {found} is installed; build and install it again"
     )]
     OtherVersion {
         /// The file.
@@ -78,6 +78,9 @@ pub enum TensorRtError {
     /// Whoever follows the build did not want it any more.
     #[error("the build was stopped")]
     Cancelled,
+    /// TensorRT does not read or build the network.
+    #[error("{0}")]
+    Refused(String),
     /// Everything else, in TensorRT's words.
     #[error("{0}")]
     Failed(String),

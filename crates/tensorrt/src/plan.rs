@@ -6,7 +6,6 @@ use std::ptr::NonNull;
 use crate::abi;
 use crate::builder::c_string;
 use crate::device::{Device, Mapped, Stream};
-use crate::shim::callbacks;
 use crate::{Shim, TensorRtError};
 
 /// TensorRT's runtime.
@@ -63,13 +62,12 @@ fn made<T>(raw: *mut T) -> Result<NonNull<T>, TensorRtError> {
 impl Runtime {
     /// Starts the runtime. A CUDA context must be current, see [`crate::Device::make_current`].
     pub fn new(shim: &Shim) -> Result<Self, TensorRtError> {
-        let callbacks = callbacks(std::ptr::null_mut(), None);
         let mut raw = std::ptr::null_mut();
         shim.call(|functions, error| {
-            // SAFETY: the pointers are valid for the time of the call; the shim copies the callbacks.
+            // SAFETY: the pointers are valid for the time of the call.
             #[allow(unsafe_code)]
             unsafe {
-                (functions.att_runtime_create)(&raw const callbacks, &raw mut raw, error)
+                (functions.att_runtime_create)(&raw mut raw, error)
             }
         })?;
         Ok(Self { raw: made(raw)?, shim: shim.clone() })
@@ -208,15 +206,17 @@ impl Context {
     /// Runs the plan and waits for it. Allocates nothing.
     pub fn run(&mut self, stream: &Stream) -> Result<(), TensorRtError> {
         let queue = stream.raw().cast();
-        self.engine.runtime.shim.call(|functions, error| {
+        let queued = self.engine.runtime.shim.call(|functions, error| {
             // SAFETY: context and stream are alive, and what is bound is, too. Nobody looks at the memory meanwhile: `&mut
             // self` keeps `values` away until the stream is through.
             #[allow(unsafe_code)]
             unsafe {
                 (functions.att_context_enqueue)(self.raw.as_ptr(), queue, error)
             }
-        })?;
-        stream.wait()
+        });
+        // Also after a failure: a part of the work may be in the stream already.
+        let done = stream.wait();
+        queued.and(done)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The shim as this process opened it.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use libloading::Library;
 
@@ -13,8 +14,12 @@ use crate::{TensorRtError, Version};
 pub const FILE: &str = "libanemia_tensorrt.so";
 /// The environment variable that names it.
 pub const LIBRARY_VARIABLE: &str = "ANEMIA_TENSORRT";
-/// Where packages and `make tensorrt` put it.
-const FOLDERS: [&str; 3] = ["/usr/lib/anemiad", "/usr/local/lib", "/usr/lib"];
+/// Where it is installed.
+const FOLDERS: [&str; 3] = ["/usr/lib/anemiad", "/usr/local/lib/anemiad", "/usr/local/lib"];
+
+/// The shims that this process has opened. They stay open: unloading TensorRT and CUDA's libraries below it under a live
+/// context is known to go wrong, and each opening takes its time on a board.
+static OPENED: LazyLock<Mutex<HashMap<PathBuf, Shim>>> = LazyLock::new(Mutex::default);
 
 /// TensorRT behind its C interface. Cheap to clone.
 #[derive(Clone)]
@@ -64,6 +69,16 @@ impl Shim {
         };
         // The loader would look for a relative path beside the program.
         let path = std::path::absolute(found).unwrap_or_else(|_| found.clone());
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shim) = opened.get(&path) {
+            return Ok(shim.clone());
+        }
+        let shim = Self::open_file(path.clone())?;
+        opened.insert(path, shim.clone());
+        Ok(shim)
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self, TensorRtError> {
         // SAFETY: loading runs the library's initialisers. The file was named by the administrator of this machine, or is one
         // that only the administrator can write to, as with any other shared library.
         #[allow(unsafe_code)]
@@ -82,10 +97,12 @@ impl Shim {
         }
         let functions = Functions::of(&library).map_err(foreign)?;
         let mut raw = abi::Versions::default();
-        // SAFETY: the function fills in the struct and keeps no pointer to it.
+        // SAFETY: the first function fills in the struct and keeps no pointer to it; the second is given a function that can be
+        // called from every thread for the life of the process.
         #[allow(unsafe_code)]
         unsafe {
             (functions.att_get_versions)(&raw mut raw);
+            (functions.att_set_log)(log);
         }
         let versions = Versions {
             headers: Version::from_number(raw.headers),
@@ -112,13 +129,12 @@ impl Shim {
 
     /// What the GPU is fast at. TensorRT starts a builder for the answer, which takes a second.
     pub fn platform(&self) -> Result<Platform, TensorRtError> {
-        let callbacks = callbacks(std::ptr::null_mut(), None);
         let mut raw = abi::Platform::default();
         self.call(|functions, error| {
             // SAFETY: all pointers are valid for the time of the call, and none is kept.
             #[allow(unsafe_code)]
             unsafe {
-                (functions.att_get_platform)(&raw const callbacks, &raw mut raw, error)
+                (functions.att_get_platform)(&raw mut raw, error)
             }
         })?;
         let flag = |value: i32| (value >= 0).then_some(value != 0);
@@ -169,6 +185,7 @@ impl abi::Error {
             abi::OUT_OF_MEMORY => TensorRtError::OutOfMemory(text),
             abi::BAD_PLAN => TensorRtError::BadPlan(text),
             abi::CANCELLED => TensorRtError::Cancelled,
+            abi::REFUSED => TensorRtError::Refused(text),
             _ => TensorRtError::Failed(text),
         }
     }
@@ -179,17 +196,9 @@ fn usual_places() -> Vec<PathBuf> {
     beside.into_iter().chain(FOLDERS.iter().map(|folder| Path::new(folder).join(FILE))).collect()
 }
 
-/// Callbacks whose messages go to the log of this program.
-pub(crate) fn callbacks(
-    user: *mut c_void,
-    progress: Option<unsafe extern "C" fn(*mut c_void, *const c_char, i32, i32) -> i32>,
-) -> abi::Callbacks {
-    abi::Callbacks { user, log: Some(log), progress }
-}
-
 /// Called by TensorRT, from any of its threads.
 #[allow(unsafe_code)]
-unsafe extern "C" fn log(_: *mut c_void, severity: i32, text: *const c_char) {
+unsafe extern "C" fn log(severity: i32, text: *const c_char) {
     // SAFETY: the shim hands over a C string that stays for the time of the call; it never calls this with a null pointer.
     let text = one_line(&unsafe { CStr::from_ptr(text) }.to_string_lossy());
     // What fails is told by the error of the call that failed; here it only helps to understand that.

@@ -1,8 +1,8 @@
 // A TensorRT that runs on the processor and knows one network: the mean of its input.
 //
 // It reads no ONNX. Names and sizes stand somewhere in the file, as `fake: image 1 3 8 8 -> logit 1 1;`, and before the
-// semicolon there may be words that let it fail: build-out-of-memory, build-fails, slow-build, load-out-of-memory, run-fails,
-// run-hangs, hangs-later, adds-seven. FAKE_LIBRARY, at compile time, lets the library be of another version than the headers.
+// semicolon there may be words that let it fail: build-out-of-memory, tight-memory, build-fails, slow-build, load-out-of-memory,
+// run-fails, run-hangs, hangs-later, slow-run, adds-seven. FAKE_LIBRARY, at compile time, lets the library be of another version than the headers.
 
 #include "NvOnnxParser.h"
 
@@ -36,6 +36,25 @@ uint32_t sum_of(std::string const& text) {
     }
     return sum;
 }
+
+// TensorRT before 8.4 keeps the first logger for as long as any of its objects lives.
+std::atomic<int> living{0};
+std::atomic<ILogger*> first{nullptr};
+
+struct Alive {
+    ILogger& given;
+    explicit Alive(ILogger& logger) : given(logger) {
+        if (living++ == 0) {
+            first = &logger;
+        }
+    }
+    Alive(Alive const&) = delete;
+    Alive& operator=(Alive const&) = delete;
+    ~Alive() { --living; }
+    void log(Severity severity, char const* text) const {
+        (FAKE_VERSION < 804 ? *first : given).log(severity, text);
+    }
+};
 
 struct Bytes final : IHostMemory {
     std::string bytes;
@@ -98,9 +117,11 @@ struct Cache final : ITimingCache {
 };
 
 struct Config final : IBuilderConfig {
-    ILogger& logger;
+    Alive logger;
     std::string flags;
-    bool has_old_cache = false;
+    std::size_t workspace = 0;
+    // Whether the timing cache came from an earlier build.
+    mutable bool has_old_cache = false;
 #if FAKE_VERSION >= 1000
     IProgressMonitor* monitor = nullptr;
 #endif
@@ -118,14 +139,15 @@ struct Config final : IBuilderConfig {
             logger.log(Severity::kERROR, "1: [timingCache] Serialization assertion failed");
             return nullptr;
         }
+        has_old_cache = size > 0;
         return new Cache;
     }
     bool setTimingCache(ITimingCache const&, bool) noexcept override { return true; }
 #if FAKE_VERSION < 1000
-    void setMaxWorkspaceSize(std::size_t) noexcept override {}
+    void setMaxWorkspaceSize(std::size_t bytes) noexcept override { workspace = bytes; }
 #endif
 #if FAKE_VERSION >= 804
-    void setMemoryPoolLimit(MemoryPoolType, std::size_t) noexcept override {}
+    void setMemoryPoolLimit(MemoryPoolType, std::size_t bytes) noexcept override { workspace = bytes; }
 #endif
 #if FAKE_VERSION >= 1000
     void setProgressMonitor(IProgressMonitor* monitor_) noexcept override { monitor = monitor_; }
@@ -133,7 +155,7 @@ struct Config final : IBuilderConfig {
 };
 
 struct Builder final : IBuilder {
-    ILogger& logger;
+    Alive logger;
     explicit Builder(ILogger& logger_) : logger(logger_) {}
 
 #if FAKE_VERSION < 1100
@@ -145,7 +167,7 @@ struct Builder final : IBuilder {
         // The flag of explicit batches, which TensorRT 8 needs and 10 does away with.
         return flags == (FAKE_VERSION < 1000 ? 1u : 0u) ? new Network : nullptr;
     }
-    IBuilderConfig* createBuilderConfig() noexcept override { return new Config(logger); }
+    IBuilderConfig* createBuilderConfig() noexcept override { return new Config(logger.given); }
 
     IHostMemory* buildSerializedNetwork(INetworkDefinition& network, IBuilderConfig& config) noexcept override {
         auto const& own = static_cast<Network const&>(network);
@@ -153,6 +175,10 @@ struct Builder final : IBuilder {
         if (has(own.spec, "build-out-of-memory")) {
             logger.log(Severity::kERROR, "2: [virtualMemoryBuffer.cpp] Error Code 2: OutOfMemory (no further information)");
             return nullptr;
+        }
+        if (has(own.spec, "tight-memory")) {
+            // A tactic is left out, and the build goes on.
+            logger.log(Severity::kERROR, "2: [virtualMemoryBuffer.cpp] Error Code 2: OutOfMemory (tactic skipped)");
         }
         if (has(own.spec, "build-fails")) {
             logger.log(Severity::kERROR, "10: [optimizer.cpp] Error Code 10: Internal Error (no implementation for node 7)");
@@ -162,9 +188,12 @@ struct Builder final : IBuilder {
         if (how.monitor != nullptr) {
             how.monitor->phaseStart("Building", nullptr, 3);
             for (int32_t step = 0; step < 3; ++step) {
-                how.monitor->phaseStart("Tactics", "Building", 5);
-                how.monitor->stepComplete("Tactics", 0);
-                how.monitor->phaseFinish("Tactics");
+                // From a thread of its own, as the real one may.
+                std::thread([&how] {
+                    how.monitor->phaseStart("Tactics", "Building", 5);
+                    how.monitor->stepComplete("Tactics", 0);
+                    how.monitor->phaseFinish("Tactics");
+                }).join();
                 if (!how.monitor->stepComplete("Building", step)) {
                     break;
                 }
@@ -177,7 +206,8 @@ struct Builder final : IBuilder {
         }
         logger.log(Severity::kINFO, "Engine built");
         std::ostringstream content;
-        content << own.spec << "\n" << how.flags << "\namax " << own.in.amax << "\n";
+        content << own.spec << "\n" << how.flags << "\namax " << own.in.amax << "\nworkspace " << how.workspace
+                << (how.has_old_cache ? "\nwith a timing cache\n" : "\n");
         return new Bytes(magic("plan") + std::to_string(sum_of(content.str())) + "\n" + content.str());
     }
 };
@@ -210,7 +240,7 @@ struct Context final : IExecutionContext {
 };
 
 struct Engine final : ICudaEngine {
-    ILogger& logger;
+    Alive logger;
     Network network;
     std::string flags;
     explicit Engine(ILogger& logger_) : logger(logger_) {}
@@ -259,6 +289,9 @@ bool Context::run() noexcept {
     for (int64_t at = 0; at < engine.network.in.length(); ++at) {
         sum += in[at];
     }
+    if (has(engine.network.spec, "slow-run")) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    }
     double const more = has(engine.network.spec, "adds-seven") ? 7 : 0;
     for (int64_t at = 0; at < engine.network.out.length(); ++at) {
         out[at] = static_cast<float>(sum / static_cast<double>(engine.network.in.length()) + more);
@@ -279,7 +312,7 @@ bool Context::setTensorAddress(char const* name, void* address) noexcept {
 #endif
 
 struct Runtime final : IRuntime {
-    ILogger& logger;
+    Alive logger;
     explicit Runtime(ILogger& logger_) : logger(logger_) {}
 
     ICudaEngine* deserializeCudaEngine(void const* blob, std::size_t size) noexcept override {
@@ -300,7 +333,7 @@ struct Runtime final : IRuntime {
             logger.log(Severity::kERROR, "1: [stdArchiveReader.cpp] Error Code 1: Serialization (checksum)");
             return nullptr;
         }
-        auto* const engine = new Engine(logger);
+        auto* const engine = new Engine(logger.given);
         std::istringstream lines(engine_spec);
         std::string spec;
         std::getline(lines, spec);
