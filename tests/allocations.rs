@@ -60,7 +60,9 @@ fn a_warm_pipeline_does_not_allocate() {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/pallor");
     let limits = config::Quality::default().thresholds();
     let options = EngineOptions::default();
-    let mut pipeline = Pipeline::open(&bundle, config::WantedPrecision::Fp32, &options, config::Roi::Auto, limits, &mut |_| true).unwrap();
+    let mut pipeline =
+        Pipeline::open(&bundle, config::WantedPrecision::Fp32, &options, config::Roi::Auto, limits, &mut |_| true)
+            .unwrap();
     let board = Board::new(pipeline.identity().clone());
     let settings = config::Exam { frames: 31, ..config::Exam::default() };
     let mut exam = Exam::new(settings, pipeline.operating_point(), false);

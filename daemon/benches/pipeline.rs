@@ -21,7 +21,8 @@ fn main() {
     let open = |roi| {
         let limits = config::Quality::default().thresholds();
         let options = EngineOptions::default();
-        Pipeline::open(&models.join("pallor"), WantedPrecision::Fp32, &options, roi, limits, &mut |_| true).expect("the shipped model loads")
+        Pipeline::open(&models.join("pallor"), WantedPrecision::Fp32, &options, roi, limits, &mut |_| true)
+            .expect("the shipped model loads")
     };
     let mut pipeline = open(config::Roi::Auto);
     let frames: Vec<Frame> = (0..FRAMES)

@@ -28,16 +28,31 @@ impl Builds {
 
     /// Tells how far a build is, and whether it is still wanted.
     pub(crate) fn follow(&self, building: Building<'_>) -> bool {
-        let Building { precision, phase, step, steps } = building;
-        let text = match steps {
-            0 => format!("building the {precision} plan"),
-            _ => format!("building the {precision} plan: {phase}, {step} of {steps}"),
+        // What is over may hang afterwards, in the self-test: that is what systemd's patience is measured for.
+        let goes_on = !matches!(building, Building::Ended(_));
+        let was_going_on = self.building.swap(goes_on, Ordering::Relaxed);
+        let text = match building {
+            Building::Waiting => "waiting for another process that builds a plan".to_owned(),
+            Building::Started(precision) => format!("building the {precision} plan, which takes minutes on a board"),
+            Building::Step { precision, phase, step, steps } => {
+                format!("building the {precision} plan: {phase}, {step} of {steps}")
+            }
+            Building::Ended(precision) => format!("the {precision} plan is built"),
         };
-        if steps == 0 || (step * 10 / steps) != (step.saturating_sub(1) * 10 / steps) {
+        let is_news = match building {
+            Building::Waiting => !was_going_on,
+            Building::Started(_) => true,
+            Building::Step { step, steps, .. } => {
+                let tenth = |step: u32| step * 10 / steps.max(1);
+                tenth(step) != tenth(step.saturating_sub(1))
+            }
+            Building::Ended(_) => false,
+        };
+        if is_news {
             tracing::info!("{text}");
         }
-        self.building.store(true, Ordering::Relaxed);
-        tell(&[NotifyState::Status(&text), NotifyState::ExtendTimeoutUsec(PATIENCE_US)]);
+        let patience = goes_on.then_some(NotifyState::ExtendTimeoutUsec(PATIENCE_US));
+        tell(&[Some(NotifyState::Status(&text)), patience].into_iter().flatten().collect::<Vec<_>>());
         if let Some(board) = &self.board {
             board.config(ConfigStatus::Preparing, &text);
         }

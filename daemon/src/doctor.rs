@@ -63,14 +63,18 @@ impl Report {
     fn all(&mut self, config: &Config) {
         self.line("state folder", writable(&config.state_dir, Bad));
         self.line("broker", broker(config));
-        match Bundle::open(&config.model.bundle).and_then(|bundle| bundle.expect_task(Task::Classify).map(|()| bundle)) {
+        match Bundle::open(&config.model.bundle).and_then(|bundle| bundle.expect_task(Task::Classify).map(|()| bundle))
+        {
             Ok(bundle) => {
                 let manifest = bundle.manifest();
                 let all: Vec<_> = manifest.models.iter().map(|model| model.precision.to_string()).collect();
                 self.line("model", Good(format!("{} {}: {}", manifest.name, manifest.version, all.join(", "))));
-                if let Some(precision) = config.model.precision.fixed() {
-                    let found = anemia_engine::check(&bundle, precision, &config.model.engine_options());
-                    self.line("precision", found.map_or_else(|error| Bad(error.to_string()), |()| Good(precision.to_string())));
+                let wanted = config.model.precision;
+                let found = anemia_engine::check(&bundle, wanted.fixed(), &config.model.engine_options());
+                let good = |()| Good(wanted.fixed().map_or("auto".into(), |precision| precision.to_string()));
+                self.line("precision", found.map_or_else(|error| Bad(error.to_string()), good));
+                if config.model.engine == EngineKind::Tensorrt {
+                    self.plans(config, &format!("{} {}", manifest.name, manifest.version));
                 }
             }
             Err(error) => self.line("model", Bad(error.to_string())),
@@ -96,6 +100,13 @@ impl Report {
                 let versions = shim.versions();
                 let kind = if versions.is_rtx { "TensorRT-RTX" } else { "TensorRT" };
                 self.line("TensorRT", Good(format!("{kind} {}, {}", versions.library, shim.path().display())));
+                // It starts a builder, which needs the GPU; without one, the next line says so.
+                if let Ok(platform) = shim.platform() {
+                    let yes = |flag: Option<bool>| flag.map_or("not told", |flag| if flag { "yes" } else { "no" });
+                    let cores = platform.dla_cores.map_or("not told".into(), |cores| cores.to_string());
+                    let (fp16, int8) = (yes(platform.fast_fp16), yes(platform.fast_int8));
+                    self.line("fast arithmetic", Good(format!("fp16 {fp16}, int8 {int8}, DLA cores {cores}")));
+                }
             }
             Err(error) => self.line("TensorRT", Bad(error.to_string())),
         }
@@ -105,7 +116,8 @@ impl Report {
                 let (high, low) = board.compute_capability;
                 self.line("GPU", Good(format!("{}, sm_{high}{low}, CUDA {major}.{minor}", board.gpu)));
                 let linux = board.jetson_linux.as_deref().map(|version| {
-                    let jetpack = board.jetpack().map_or("an unknown JetPack".into(), |found| format!("JetPack {found}"));
+                    let jetpack =
+                        board.jetpack().map_or("an unknown JetPack".into(), |found| format!("JetPack {found}"));
                     format!("{}, Jetson Linux {version} ({jetpack})", board.name)
                 });
                 self.line("board", Good(linux.unwrap_or_else(|| board.name.clone())));
@@ -115,20 +127,31 @@ impl Report {
             }
             Err(error) => self.line("GPU", Bad(error.to_string())),
         }
-        self.line("plan folder", writable(&settings.cache, Poor));
-        let plans = kept_plans(&settings.cache).map_or(0, |plans| plans.len());
-        let text = match plans {
-            0 => Poor("none; the next start builds one, which takes minutes: `anemiad engine build`".into()),
-            _ => Good(format!("{plans}; `anemiad engine list` shows them")),
+    }
+
+    /// The plans of a model, by its name and version.
+    fn plans(&mut self, config: &Config, model: &str) {
+        let cache = &config.model.tensorrt.cache;
+        self.line("plan folder", writable(cache, Poor));
+        let all = kept_plans(cache).unwrap_or_default();
+        let own: Vec<_> = all.iter().filter(|plan| plan.model == model).collect();
+        let found = match own.iter().find_map(|plan| plan.refused.as_ref()) {
+            Some(refusal) => Poor(format!("one of them is wrong: {}", refusal.cause)),
+            None if own.is_empty() => Poor(
+                "none of this model; the next start builds one, which takes minutes: `anemiad engine build`".into(),
+            ),
+            None => Good(format!("{} of this model; `anemiad engine list` shows them", own.len())),
         };
-        self.line("plans", text);
+        self.line("plans", found);
     }
 }
 
-/// Whether files can be made in a folder; `or` is how bad it is when not.
+/// Whether files can be made in a folder; `or` is how bad it is when not. It is not made: it would belong to the wrong user.
 fn writable(folder: &Path, or: fn(String) -> Finding) -> Finding {
-    let tried = fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
-    match tried {
+    if !folder.exists() {
+        return Poor(format!("{}: is not there yet; the daemon makes it if it may", folder.display()));
+    }
+    match tempfile::tempfile_in(folder) {
         Ok(_) => Good(folder.display().to_string()),
         Err(error) => or(format!("{}: cannot be written: {error}", folder.display())),
     }
@@ -187,10 +210,7 @@ mod tests {
         write("sys/class/devfreq/17000000.gv11b/cur_freq", "114750000\n");
         write("sys/class/devfreq/17000000.gv11b/max_freq", "1109250000\n");
         write("sys/class/devfreq/15880000.nvdla0/cur_freq", "1\n");
-        assert_eq!(
-            clocks(root.path()),
-            [("power mode", "2".to_owned()), ("GPU clock", "115 of 1109 MHz".to_owned())]
-        );
+        assert_eq!(clocks(root.path()), [("power mode", "2".to_owned()), ("GPU clock", "115 of 1109 MHz".to_owned())]);
         assert!(clocks(Path::new("/nowhere")).is_empty());
     }
 
@@ -199,7 +219,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(matches!(writable(&file.join("folder"), Poor), Poor(text) if text.contains("cannot be written")));
-        assert!(matches!(writable(&root.path().join("new"), Bad), Good(_)));
+        assert!(matches!(writable(&file, Bad), Bad(text) if text.contains("cannot be written")));
+        assert!(matches!(writable(&root.path().join("new"), Bad), Poor(text) if text.contains("is not there yet")));
+        assert!(!root.path().join("new").exists());
+        assert!(matches!(writable(root.path(), Bad), Good(_)));
     }
 }

@@ -25,7 +25,7 @@ enum Command {
     /// Build the plans of a model, so that the next start does not have to
     Build(Choice),
     /// List the plans that are kept
-    List(Choice),
+    List(List),
     /// Measure how long one inference takes at each precision
     Bench(Bench),
 }
@@ -33,21 +33,25 @@ enum Command {
 /// Which model, and what runs it.
 #[derive(Args)]
 struct Choice {
-    /// The configuration file
+    /// The configuration file; without it, and where there is none, the model that ships with the program
     #[arg(long, default_value = config::FILE)]
     config: PathBuf,
-    /// Folder of the model bundle, instead of that in the configuration; then no configuration is needed
+    /// Folder of the model bundle, instead of model.bundle of the configuration
     #[arg(long)]
     bundle: Option<PathBuf>,
     /// What runs the network, instead of model.engine of the configuration
     #[arg(long)]
     engine: Option<EngineKind>,
-    /// Folder of the plans, instead of model.tensorrt.cache of the configuration
-    #[arg(long)]
-    cache: Option<PathBuf>,
     /// The precisions; without it, every one that the bundle has and the board can run
     #[arg(long, value_delimiter = ',')]
     precision: Vec<Precision>,
+}
+
+#[derive(Args)]
+struct List {
+    /// The configuration file, whose model.tensorrt.cache is looked into
+    #[arg(long, default_value = config::FILE)]
+    config: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,6 +64,9 @@ struct Bench {
     /// Inferences that are measured, after some that are not
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What one precision takes.
@@ -79,37 +86,35 @@ impl Engines {
     pub fn run(&self) -> Result<(), Refusal> {
         match &self.command {
             Command::Build(choice) => choice.build(),
-            Command::List(choice) => choice.list(),
+            Command::List(list) => list.run(),
             Command::Bench(bench) => bench.run(),
         }
     }
 }
 
+/// The model of a configuration; where the usual file is not there, what ships with the program.
+fn model_of(file: &Path) -> Result<Model, Refusal> {
+    if file == Path::new(config::FILE) && !file.exists() {
+        return Ok(Model {
+            bundle: models::shipped_classifier(),
+            engine: EngineKind::default(),
+            precision: WantedPrecision::default(),
+            threads: 1,
+            onnxruntime: None,
+            tensorrt: TensorRt::default(),
+        });
+    }
+    Ok(config::load(file).map_err(|error| Refusal::Configuration(error.to_string()))?.model)
+}
+
 impl Choice {
     fn model(&self) -> Result<Model, Refusal> {
-        let refuse = |error: config::ConfigError| Refusal::Configuration(error.to_string());
-        // Without a file, and with nothing said of it, what ships with the program is measured.
-        let without_file = self.bundle.is_some() || (!self.config.exists() && self.config == Path::new(config::FILE));
-        let mut model = if without_file {
-            Model {
-                bundle: models::shipped_classifier(),
-                engine: EngineKind::default(),
-                precision: WantedPrecision::default(),
-                threads: 1,
-                onnxruntime: None,
-                tensorrt: TensorRt::default(),
-            }
-        } else {
-            config::load(&self.config).map_err(refuse)?.model
-        };
+        let mut model = model_of(&self.config)?;
         if let Some(bundle) = &self.bundle {
             model.bundle.clone_from(bundle);
         }
         if let Some(engine) = self.engine {
             model.engine = engine;
-        }
-        if let Some(cache) = &self.cache {
-            model.tensorrt.cache.clone_from(cache);
         }
         Ok(model)
     }
@@ -120,22 +125,18 @@ impl Choice {
         let (bundle, options) = (Bundle::open(&model.bundle).map_err(refuse)?, model.engine_options());
         let mut precisions = self.precision.clone();
         for &precision in &precisions {
-            anemia_engine::check(&bundle, precision, &options)?;
+            anemia_engine::check(&bundle, Some(precision), &options)?;
         }
         if precisions.is_empty() {
+            anemia_engine::check(&bundle, None, &options)?;
             precisions.extend(bundle.manifest().models.iter().map(|model| model.precision));
-            let mut refusal = None;
-            precisions.retain(|&precision| match anemia_engine::check(&bundle, precision, &options) {
+            precisions.retain(|&precision| match anemia_engine::check(&bundle, Some(precision), &options) {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::warn!("{precision} is left out: {error}");
-                    refusal.get_or_insert(error);
                     false
                 }
             });
-            if let (true, Some(refusal)) = (precisions.is_empty(), refusal) {
-                return Err(refusal.into());
-            }
         }
         Ok((bundle, options, precisions))
     }
@@ -144,7 +145,8 @@ impl Choice {
         let (bundle, options, precisions) = self.open()?;
         if options.tensorrt.is_none() {
             return Err(Refusal::Configuration(
-                "model.engine is onnxruntime, which needs no plans; set it to tensorrt, or give --engine tensorrt".into(),
+                "model.engine is onnxruntime, which needs no plans; set it to tensorrt, or give --engine tensorrt"
+                    .into(),
             ));
         }
         for precision in precisions {
@@ -155,9 +157,11 @@ impl Choice {
         }
         Ok(())
     }
+}
 
-    fn list(&self) -> Result<(), Refusal> {
-        let cache = self.model()?.tensorrt.cache;
+impl List {
+    fn run(&self) -> Result<(), Refusal> {
+        let cache = model_of(&self.config)?.tensorrt.cache;
         let plans = match kept_plans(&cache) {
             Ok(plans) => plans,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -172,8 +176,13 @@ impl Choice {
         for plan in plans {
             let (key, megabytes) = (&plan.key, plan.bytes as f64 / 1e6);
             say(format_args!(
-                "{:<20} {:<5} {}, {}, {megabytes:.1} MB, built in {:.1} s",
-                plan.model, key.precision, key.tensorrt, key.board, plan.seconds
+                "{:<20} {:<5} {}, {}, {megabytes:.1} MB, built in {:.1} s{}",
+                plan.model,
+                key.precision,
+                key.tensorrt,
+                key.board,
+                plan.seconds,
+                plan.refused.map_or(String::new(), |refusal| format!("; WRONG: {}", refusal.cause))
             ));
         }
         Ok(())
@@ -194,7 +203,7 @@ impl Bench {
             let [median_ms, p95_ms, p99_ms] = [found.median, found.p95, found.p99].map(|time| time.as_secs_f64() * 1e3);
             rows.push(Row { precision, engine: engine.name().to_owned(), ready_s, median_ms, p95_ms, p99_ms });
         }
-        if self.choice.json {
+        if self.json {
             return print_json(&rows);
         }
         say("precision  median ms   p95 ms   p99 ms  ready after s  engine");
@@ -216,9 +225,11 @@ impl Bench {
 /// Shows how far a build is.
 #[allow(clippy::print_stderr)]
 fn follow(building: Building<'_>) -> bool {
-    match building.steps {
-        0 => eprintln!("building the {} plan, which takes minutes on a board", building.precision),
-        steps => eprintln!("{}: {} of {steps}", building.phase, building.step),
+    match building {
+        Building::Waiting => eprintln!("another process builds a plan; waiting for it"),
+        Building::Started(precision) => eprintln!("building the {precision} plan, which takes minutes on a board"),
+        Building::Step { phase, step, steps, .. } => eprintln!("{phase}: {step} of {steps}"),
+        Building::Ended(_) => {}
     }
     true
 }

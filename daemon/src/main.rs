@@ -11,6 +11,8 @@ use clap::{Parser, Subcommand};
 
 /// Exit code for a configuration that must be mended (EX_CONFIG of sysexits.h); systemd does not restart after it.
 const BAD_CONFIGURATION: u8 = 78;
+/// Exit code for what may be better the next time.
+const FAILURE: u8 = 1;
 
 /// Screening for anemia from the colour of the inner eyelid. A screening aid, not a diagnosis.
 #[derive(Parser)]
@@ -48,23 +50,29 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {
+    ExitCode::from(run_command(arguments.command))
+}
+
+fn run_command(command: Command) -> u8 {
+    match command {
         Command::Run(file) => {
             start_log("info");
-            finish(in_runtime(run::run(&file.config)).and_then(|outcome| outcome))
+            let code = finish(in_runtime(run::run(&file.config)).and_then(|outcome| outcome));
+            // A thread may be left behind in TensorRT or CUDA, where nothing can stop it.
+            anemia_tensorrt::exit_at_once(code)
         }
         Command::Check(file) => finish(check(&file.config)),
         Command::Doctor(file) => match doctor::run(&file.config) {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
+            true => 0,
+            false => FAILURE,
         },
         Command::Engine(engines) => {
             start_log("warn");
             finish(engines.run())
         }
         Command::Analyze(analyze) => match analyze.run() {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
+            Ok(true) => 0,
+            Ok(false) => FAILURE,
             Err(error) => finish(Err(Refusal::Failure(format!("{error:#}")))),
         },
         Command::Phantom(phantoms) => finish(phantoms.run().map_err(|error| Refusal::Failure(format!("{error:#}")))),
@@ -82,9 +90,7 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
     let config = config::load(path).map_err(|error| refuse(&error))?;
     let bundle = Bundle::open(&config.model.bundle).map_err(|error| refuse(&error))?;
     bundle.expect_task(Task::Classify).map_err(|error| refuse(&error))?;
-    if let Some(precision) = config.model.precision.fixed() {
-        anemia_engine::check(&bundle, precision, &config.model.engine_options())?;
-    }
+    anemia_engine::check(&bundle, config.model.precision.fixed(), &config.model.engine_options())?;
     config.mqtt.password().map_err(|error| refuse(&error))?;
     println!("{}: no mistakes", path.display());
     Ok(())
@@ -100,14 +106,14 @@ fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
 }
 
 #[allow(clippy::print_stderr)]
-fn finish(outcome: Result<(), Refusal>) -> ExitCode {
-    let Err(refusal) = outcome else { return ExitCode::SUCCESS };
+fn finish(outcome: Result<(), Refusal>) -> u8 {
+    let Err(refusal) = outcome else { return 0 };
     for line in refusal.to_string().lines() {
         eprintln!("anemiad: {line}");
     }
     match refusal {
-        Refusal::Configuration(_) => ExitCode::from(BAD_CONFIGURATION),
-        Refusal::Failure(_) => ExitCode::FAILURE,
+        Refusal::Configuration(_) => BAD_CONFIGURATION,
+        Refusal::Failure(_) => FAILURE,
     }
 }
 

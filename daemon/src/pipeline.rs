@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anemia_bundle::{Bundle, OperatingPoint, OutputKind, Task, Verdict};
-use anemia_engine::{Building, Engine, EngineError, EngineOptions};
+use anemia_engine::{Engine, EngineError, EngineOptions, Follow};
 use anemia_vision::{
     AlphaLocator, BoxLocator, ColourLocator, CutOut, Frame, GateThresholds, InputSpec, Locator, Quality, Rejection, Roi,
 };
@@ -68,7 +68,7 @@ impl Pipeline {
         options: &EngineOptions,
         roi: config::Roi,
         limits: GateThresholds,
-        follow: &mut dyn FnMut(Building<'_>) -> bool,
+        follow: &mut Follow<'_>,
     ) -> Result<Self, EngineError> {
         let bundle = Bundle::open(bundle)?;
         bundle.expect_task(Task::Classify)?;

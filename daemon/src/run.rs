@@ -6,8 +6,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::builds::{Builds, StopOnDrop};
 use crate::board::ConfigStatus;
+use crate::builds::{Builds, StopOnDrop};
 use crate::config;
 use crate::service::{Prepared, Refusal, Running};
 
@@ -25,7 +25,7 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
         let started =
             Running::start(prepared, patient_done).map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
         tracing::info!(device = started.config().device_id, config = %path.display(), "ready");
-        tell(&[NotifyState::Ready]);
+        tell(&[NotifyState::Ready, NotifyState::Status("running")]);
         match serve(started, path, &mut stop, &mut reload).await? {
             Some(next) => (prepared, patient_done) = next,
             None => return Ok(()),
@@ -62,16 +62,21 @@ async fn serve(
                     let mut next = std::pin::pin!(prepare(path, Some(&running)));
                     loop {
                         tokio::select! {
-                            next = &mut next => break Some(next),
+                            next = &mut next => break Ok(next),
                             () = watchdog.due() => watchdog.feed(running.is_healthy()),
-                            () = stop.recv() => break None,
+                            () = stop.recv() => break Err(None),
+                            part = running.broken() => break Err(Some(part)),
                         }
                     }
                 };
-                let Some(next) = next else {
-                    tell(&[NotifyState::Stopping]);
-                    running.finish().await;
-                    return Ok(None);
+                let next = match next {
+                    Ok(next) => next,
+                    Err(None) => {
+                        tell(&[NotifyState::Stopping]);
+                        running.finish().await;
+                        return Ok(None);
+                    }
+                    Err(Some(part)) => return Err(broken(running, part).await),
                 };
                 match next {
                     Ok(next) => {
@@ -90,20 +95,24 @@ async fn serve(
                     Err(refusal) => {
                         tracing::error!("the new configuration is refused and the old one stays: {refusal}");
                         running.board().config(ConfigStatus::Refused, &refusal.to_string());
-                        tell(&[NotifyState::Ready]);
+                        tell(&[NotifyState::Ready, NotifyState::Status("running; the new configuration is refused")]);
                     }
                 }
             }
             part = running.broken() => {
-                // Whatever still works brings its results home.
-                running.finish().await;
-                return Err(Refusal::Failure(format!("{part} ended unexpectedly")));
+                return Err(broken(running, part).await);
             }
             () = watchdog.due() => {
                 watchdog.feed(running.is_healthy());
             }
         }
     }
+}
+
+/// Ends what is left of a daemon of which a part has ended: whatever still works brings its results home.
+async fn broken(running: Running, part: &str) -> Refusal {
+    running.finish().await;
+    Refusal::Failure(format!("{part} ended unexpectedly"))
 }
 
 /// Opens everything that the configuration names. While a plan is built, systemd is asked for patience.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anemia_engine::{Building, EngineError};
+use anemia_engine::{EngineError, Follow};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -27,6 +27,9 @@ const BROKER_PATIENCE: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(300);
 /// How often the pixel thread looks at the clock when no frames come.
 const TICK: Duration = Duration::from_millis(50);
+/// Inferences that may fail one after the other. After an error such as an illegal access CUDA gives nothing but errors for as
+/// long as the process lives: only a new one helps.
+const FAILURES: u32 = 50;
 /// Finished exams that may wait for the disk.
 const UNSAVED: usize = 64;
 
@@ -58,20 +61,17 @@ impl From<EngineError> for Refusal {
 impl Prepared {
     /// Opens everything that `config` names. `current` is the outbox of a daemon that is already running here; `follow` is told
     /// how far the build of a plan is, and stops it with `false`.
-    pub fn new(
-        config: Config,
-        current: Option<&Arc<Outbox>>,
-        follow: &mut dyn FnMut(Building<'_>) -> bool,
-    ) -> Result<Self, Refusal> {
-        let (model, limits) = (&config.model, config.quality.thresholds());
-        let options = model.engine_options();
-        let pipeline = Pipeline::open(&model.bundle, model.precision, &options, config.roi, limits, follow)?;
+    pub fn new(config: Config, current: Option<&Arc<Outbox>>, follow: &mut Follow<'_>) -> Result<Self, Refusal> {
+        // Before the network: to build a plan for a configuration that is refused after that would be minutes for nothing.
         let outbox = match current {
             Some(outbox) if outbox.is_in(&config.state_dir) => outbox.clone(),
             // Results in the old folder would be forgotten without a word.
             Some(_) => return Err(Refusal::Configuration("state_dir: another folder needs a restart".into())),
             None => Arc::new(Outbox::open(&config.state_dir).map_err(|error| Refusal::Failure(error.to_string()))?),
         };
+        let (model, limits) = (&config.model, config.quality.thresholds());
+        let options = model.engine_options();
+        let pipeline = Pipeline::open(&model.bundle, model.precision, &options, config.roi, limits, follow)?;
         // Counted here, where waiting for a slow disk holds up nothing.
         let waiting = outbox.len().map_err(|error| Refusal::Failure(error.to_string()))?;
         Ok(Self { config, pipeline, outbox, waiting })
@@ -230,6 +230,7 @@ impl PixelThread {
     fn run(mut self) {
         // A finished exam for which the keeper has no room yet.
         let mut unsent: Option<ExamResult> = None;
+        let mut failures = 0;
         loop {
             let outcome = match self.slot.take(TICK) {
                 Taken::Closed => {
@@ -244,11 +245,13 @@ impl PixelThread {
                     self.slot.give_back(frame);
                     self.board.analysed(&analysis.times, analysis.outcome.is_ok());
                     if let Some(error) = &analysis.failure {
+                        failures += u32::from(error.may_pass());
                         let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
                         if is_news {
                             tracing::error!("engine: {error}");
                         }
                     } else if analysis.outcome.is_ok() {
+                        failures = 0;
                         self.board.engine(EngineStatus::Ready, "");
                     }
                     self.exam.observe(analysis.outcome, Instant::now())
@@ -262,9 +265,13 @@ impl PixelThread {
                 unsent = self.results.try_send(result).err().map(|full| full.into_inner());
             }
             self.board.exam(self.exam.state());
-            let draining = self.drain.is_requested();
+            let is_lost = failures >= FAILURES;
+            let draining = self.drain.is_requested() || is_lost;
             self.exam.set_accepting(unsent.is_none() && !draining);
             if draining && !self.exam.in_hand() && unsent.is_none() {
+                if is_lost {
+                    tracing::error!("the engine failed {failures} times in a row; a new process has to try");
+                }
                 return;
             }
         }

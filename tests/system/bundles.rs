@@ -36,10 +36,7 @@ fn network(shift: f32) -> Vec<u8> {
 pub fn mean(faults: &str) -> Vec<u8> {
     let graph = GraphProto {
         name: Some("mean".into()),
-        node: vec![
-            node("ReduceMean", &["image"], &["mean"]),
-            node("Reshape", &["mean", "shape"], &["probability"]),
-        ],
+        node: vec![node("ReduceMean", &["image"], &["mean"]), node("Reshape", &["mean", "shape"], &["probability"])],
         initializer: vec![integer_tensor("shape", &[2], &[1, 1])],
         input: vec![float_value("image", &[1, 3, 32, 32])],
         output: vec![float_value("probability", &[1, 1])],

@@ -217,7 +217,13 @@ fn the_networks_of_a_run_learn_to_be_rounded() {
     succeed(&mut stage.cv("run"));
     let qat = |out: &str, data: &str| {
         let mut command = anemia_train(&["qat", "--threads", "1", "--epochs", "3"]);
-        command.arg("--run").arg(stage.path("run")).arg("--data").arg(stage.path(data)).arg("--out").arg(stage.path(out));
+        command
+            .arg("--run")
+            .arg(stage.path("run"))
+            .arg("--data")
+            .arg(stage.path(data))
+            .arg("--out")
+            .arg(stage.path(out));
         command
     };
     succeed(&mut qat("tuned", "data"));

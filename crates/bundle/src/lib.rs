@@ -12,8 +12,8 @@ mod write;
 
 pub use hash::Sha256;
 pub use manifest::{
-    FORMAT_VERSION, FileEntry, Input, Manifest, Metric, ModelFile, Output, OutputKind, Precision, SelfTest, TensorRtFile, Task,
-    Training,
+    FORMAT_VERSION, FileEntry, Input, Manifest, Metric, ModelFile, Output, OutputKind, Precision, SelfTest, Task,
+    TensorRtFile, Training,
 };
 pub use operating_point::{OperatingPoint, Verdict};
 pub use read::{Bundle, BundleError, MANIFEST};

@@ -169,7 +169,11 @@ impl Bundle {
             Err(cause) => return Err(BundleError::File { bundle, file, cause }),
         };
         let found = Sha256::of(&bytes);
-        if found == *sha256 { Ok(bytes) } else { Err(BundleError::Hash { bundle, file, found, expected: sha256.clone() }) }
+        if found == *sha256 {
+            Ok(bytes)
+        } else {
+            Err(BundleError::Hash { bundle, file, found, expected: sha256.clone() })
+        }
     }
 
     /// Refuses a bundle that does something else than `task`.

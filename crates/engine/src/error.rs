@@ -39,16 +39,37 @@ pub enum EngineError {
     #[error(transparent)]
     TensorRt(#[from] TensorRtError),
     /// The board cannot run what is wished for.
-    #[error("{board} cannot run {precision}: its GPU has no arithmetic for it; set model.precision to fp16, or to auto")]
+    #[error(
+        "{board} cannot run {precision}: its GPU has no arithmetic for it; set model.precision to fp16, or to auto"
+    )]
     Board {
         /// The board.
         board: String,
         /// What was wished for.
         precision: Precision,
     },
+    /// The bundle has no network that TensorRT reads.
+    #[error("{bundle}: its int8 network is for ONNX Runtime alone; make it anew with `anemia-calibrate quantize`")]
+    NotForTensorRt {
+        /// The folder of the bundle.
+        bundle: PathBuf,
+    },
+    /// The same plan was built before, and gave wrong answers.
+    #[error("the plan that was built here before is wrong ({cause}); remove {plan} to build it once more")]
+    RefusedBefore {
+        /// What the self-test said then.
+        cause: String,
+        /// The description of the plan.
+        plan: PathBuf,
+    },
     /// No precision of the bundle can be run here.
-    #[error("none of the precisions of the bundle can be run here: {0}")]
-    NoPrecision(String),
+    #[error("none of the precisions of the bundle can be run here: {causes}")]
+    NoPrecision {
+        /// Why, for each of them.
+        causes: String,
+        /// Whether one of these may go away by itself.
+        may_pass: bool,
+    },
     /// The bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -106,9 +127,22 @@ impl EngineError {
     /// Whether it may go away by itself, as a lack of memory does, without a change of configuration or files.
     pub fn may_pass(&self) -> bool {
         use TensorRtError::{Cancelled, Cuda, Failed, NoDriver, OutOfMemory};
-        matches!(
-            self,
-            Self::Failed(_) | Self::TensorRt(Cancelled | Cuda { .. } | Failed(_) | NoDriver | OutOfMemory(_))
-        )
+        match self {
+            Self::Failed(_) | Self::TensorRt(Cancelled | Cuda { .. } | Failed(_) | NoDriver | OutOfMemory(_)) => true,
+            Self::NoPrecision { may_pass, .. } => *may_pass,
+            _ => false,
+        }
+    }
+
+    /// Whether a network ran and gave wrong answers.
+    pub(crate) fn is_wrong_answer(&self) -> bool {
+        matches!(self, Self::SelfTest { .. } | Self::NoNumber(_))
+    }
+
+    /// Why nothing of a bundle can be run: the errors among `all`.
+    pub(crate) fn none_of<T>(all: Vec<Result<T, Self>>) -> Self {
+        let errors: Vec<Self> = all.into_iter().filter_map(Result::err).collect();
+        let causes: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Self::NoPrecision { causes: causes.join("; "), may_pass: errors.iter().any(Self::may_pass) }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anemia_bundle::{Bundle, Precision};
+use anemia_bundle::Bundle;
 
-use crate::{Building, Engine, EngineError, EngineOptions, load_following, self_test};
+use crate::{Engine, EngineError, EngineOptions, Follow, check, load_following, self_test};
 
 /// Runs before the clock counts.
 const WARM: usize = 10;
@@ -41,12 +41,13 @@ pub fn measure(engine: &mut dyn Engine, runs: usize) -> Result<Measured, EngineE
 pub fn load_fastest(
     bundle: &Bundle,
     options: &EngineOptions,
-    follow: &mut dyn FnMut(Building<'_>) -> bool,
+    follow: &mut Follow<'_>,
 ) -> Result<Box<dyn Engine>, EngineError> {
+    // What is wrong with the machine is told once and as it is, not for every precision.
+    check(bundle, None, options)?;
     let mut best: Option<(Duration, Box<dyn Engine>)> = None;
     let mut refused = Vec::new();
-    let precisions: Vec<Precision> = bundle.manifest().models.iter().map(|model| model.precision).collect();
-    for precision in precisions {
+    for precision in bundle.manifest().models.iter().map(|model| model.precision) {
         let mut one = || -> Result<(Duration, Box<dyn Engine>), EngineError> {
             let mut engine = load_following(bundle, precision, options, follow)?;
             self_test(bundle, engine.as_mut())?;
@@ -61,9 +62,9 @@ pub fn load_fastest(
             }
             Err(error) => {
                 tracing::info!("{precision} is left out: {error}");
-                refused.push(format!("{precision}: {error}"));
+                refused.push(Err::<(), _>(error));
             }
         }
     }
-    best.map(|(_, engine)| engine).ok_or_else(|| EngineError::NoPrecision(refused.join("; ")))
+    best.map(|(_, engine)| engine).ok_or_else(|| EngineError::none_of(refused))
 }

@@ -20,7 +20,9 @@ pub use error::EngineError;
 pub use fastest::{Measured, load_fastest, measure};
 pub use library::{LIBRARY_VARIABLE, find_library, source_folder};
 pub use selftest::{answer_to, self_test};
-pub use tensorrt::{Board, KeptPlan, PlanKey, TensorRtOptions, kept_plans};
+pub use tensorrt::{Board, KeptPlan, PlanKey, Refusal, TensorRtOptions, kept_plans};
+
+use tensorrt::Machine;
 
 /// A loaded network.
 pub trait Engine: Send {
@@ -70,77 +72,65 @@ impl Default for EngineOptions {
     }
 }
 
-/// How far the build of a plan is.
+/// What goes on while a plan is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Building<'a> {
-    /// What is built.
-    pub precision: Precision,
-    /// What TensorRT calls this part of it.
-    pub phase: &'a str,
-    /// Steps that are done.
-    pub step: u32,
-    /// Steps of this part; 0 where TensorRT does not tell.
-    pub steps: u32,
+pub enum Building<'a> {
+    /// Another process builds one, and is waited for; told again and again.
+    Waiting,
+    /// It begins.
+    Started(Precision),
+    /// So far it is. TensorRT tells since version 10.
+    Step {
+        /// What is built.
+        precision: Precision,
+        /// What TensorRT calls this part of it.
+        phase: &'a str,
+        /// Steps that are done.
+        step: u32,
+        /// Steps of this part.
+        steps: u32,
+    },
+    /// It is over, whether something came of it or not.
+    Ended(Precision),
 }
+
+/// Follows the build of a plan, and stops it with `false`.
+pub type Follow<'a> = dyn FnMut(Building<'_>) -> bool + Send + 'a;
 
 /// Loads the network of `bundle` that has `precision`, and checks that its input and output are those of the manifest.
 pub fn load(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> Result<Box<dyn Engine>, EngineError> {
     load_following(bundle, precision, options, &mut |_| true)
 }
 
-/// The same. `follow` is told how far the build of a plan is, and stops it with `false`.
-///
-/// A plan from disk has to pass the self-test of the bundle; one that does not is built again.
+/// The same, and `follow` is told when a plan is built. A plan has to pass the self-test of the bundle.
 pub fn load_following(
     bundle: &Bundle,
     precision: Precision,
     options: &EngineOptions,
-    follow: &mut dyn FnMut(Building<'_>) -> bool,
+    follow: &mut Follow<'_>,
 ) -> Result<Box<dyn Engine>, EngineError> {
+    if let Some(tensorrt) = &options.tensorrt {
+        return Ok(Box::new(Machine::open(tensorrt)?.load(bundle, precision, tensorrt, follow)?));
+    }
     let model = bundle.model(precision)?;
-    let manifest = bundle.manifest();
-    let Some(tensorrt) = &options.tensorrt else {
-        let network = bundle.read_file(&model.path, &model.sha256)?;
-        let path = bundle.path_of(&model.path);
-        return load_network(&Source::of(manifest, &path, &network, precision), options);
-    };
-    let machine = tensorrt::Machine::open(tensorrt)?;
-    machine.check(precision)?;
-    let (path, sha256) = match &model.tensorrt {
-        Some(file) => (&file.path, &file.sha256),
-        None => (&model.path, &model.sha256),
-    };
-    let (mut network, path) = (bundle.read_file(path, sha256)?, bundle.path_of(path));
-    if matches!(precision, Precision::Fp16 | Precision::Int4) {
-        network = expanded(&network, &path)?;
-    }
-    let source = Source::of(manifest, &path, &network, precision);
-    let name = format!("{} {}", manifest.name, manifest.version);
-    let (mut engine, is_old) = machine.load(&source, &name, tensorrt, follow)?;
-    if is_old && let Err(error) = self_test(bundle, &mut engine) {
-        tracing::warn!("the plan on disk is wrong, and is built again: {error}");
-        drop(engine);
-        machine.forget(&source, tensorrt)?;
-        engine = machine.load(&source, &name, tensorrt, follow)?.0;
-    }
-    Ok(Box::new(engine))
+    let network = bundle.read_file(&model.path, &model.sha256)?;
+    let path = bundle.path_of(&model.path);
+    load_network(&Source::of(bundle.manifest(), &path, &network, precision), options)
 }
 
-/// Whether `bundle` has a network of `precision`, and where it is for TensorRT, whether this board can run it. Nothing is built.
-pub fn check(bundle: &Bundle, precision: Precision, options: &EngineOptions) -> Result<(), EngineError> {
-    bundle.model(precision)?;
-    match &options.tensorrt {
-        Some(tensorrt) => tensorrt::Machine::open(tensorrt)?.check(precision),
-        None => Ok(()),
-    }
-}
-
-/// Weights that are stored in 4 or 16 bits, as 32-bit floats: the boards read no others. TensorRT rounds them to 16 bits again,
-/// which loses nothing.
-fn expanded(network: &[u8], path: &Path) -> Result<Vec<u8>, EngineError> {
-    let failed = |error: anemia_onnx::OnnxError| EngineError::Model { model: path.to_owned(), cause: error.to_string() };
-    let model = anemia_onnx::decode(network.to_vec()).map_err(failed)?;
-    Ok(anemia_onnx::encode(&anemia_onnx::expand(&model).map_err(failed)?))
+/// Whether `bundle` has a network of `precision`, or any for `None`, that can be run here as far as can be told without building
+/// anything.
+pub fn check(bundle: &Bundle, precision: Option<Precision>, options: &EngineOptions) -> Result<(), EngineError> {
+    let machine = options.tensorrt.as_ref().map(Machine::open).transpose()?;
+    let one = |precision| {
+        let model = bundle.model(precision)?;
+        machine.as_ref().map_or(Ok(()), |machine| machine.check(bundle, model))
+    };
+    let Some(precision) = precision else {
+        let all: Vec<_> = bundle.manifest().models.iter().map(|model| one(model.precision)).collect();
+        return if all.iter().any(Result::is_ok) { Ok(()) } else { Err(EngineError::none_of(all)) };
+    };
+    one(precision)
 }
 
 /// A network that need not be in a bundle yet.

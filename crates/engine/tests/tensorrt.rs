@@ -11,11 +11,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anemia_bundle::{Bundle, Precision, SelfTest, Sha256};
+use anemia_bundle::{Bundle, ModelFile, Precision, SelfTest, Sha256, TensorRtFile};
 use anemia_engine::{
-    BackEnd, EngineError, EngineOptions, KeptPlan, TensorRtOptions, kept_plans, load, load_fastest, load_following,
+    BackEnd, Building, EngineError, EngineOptions, KeptPlan, TensorRtOptions, check, kept_plans, load, load_fastest,
+    load_following,
 };
-use support::{TestBundle, bundle, mean};
+use support::{TestBundle, bundle, bundle_with, mean};
 use tempfile::TempDir;
 
 /// The shim of TensorRT 8.5 and of 10, which tells how far a build is.
@@ -68,7 +69,7 @@ impl Kiosk {
     fn builds(&self, bundle: &Bundle) -> usize {
         let mut builds = 0;
         let mut engine = load_following(bundle, Precision::Fp32, &self.options, &mut |building| {
-            builds += usize::from(building.phase == "start");
+            builds += usize::from(matches!(building, Building::Started(_)));
             true
         })
         .unwrap();
@@ -78,17 +79,28 @@ impl Kiosk {
     }
 }
 
-/// With every precision, all by the same network; the self-test asks for the mean of a picture of one colour.
-fn with_all_precisions() -> TestBundle {
-    let network = mean("");
+/// With a network for each precision, whose self-test asks for the mean of a picture of one colour.
+fn with(networks: &[(Precision, &str)]) -> TestBundle {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("grey.png");
     anemia_vision::write_png(&picture, 8, 8, &[51; 8 * 8 * 3]).unwrap();
     let picture = fs::read(picture).unwrap();
-    support::bundle_with(&network, &[("grey.png", &picture)], |manifest| {
-        let fp32 = manifest.models[0].clone();
-        for precision in [Precision::Fp16, Precision::Int8, Precision::Int4] {
-            manifest.models.push(anemia_bundle::ModelFile { precision, ..fp32.clone() });
+    let files: Vec<(String, Vec<u8>)> =
+        networks.iter().map(|(precision, faults)| (format!("{precision}-own.onnx"), mean(faults))).collect();
+    let mut all: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    all.push(("grey.png", &picture));
+    bundle_with(&mean(""), &all, |manifest| {
+        let fp32 = manifest.models.remove(0);
+        manifest.files.push(anemia_bundle::FileEntry { path: fp32.path.clone(), sha256: fp32.sha256.clone() });
+        for ((precision, _), (name, bytes)) in networks.iter().zip(&files) {
+            let (path, sha256) = (name.clone(), Sha256::of(bytes));
+            let tensorrt = (*precision == Precision::Int8).then(|| TensorRtFile {
+                path: path.clone(),
+                sha256: sha256.clone(),
+                answers: vec![0.2],
+                tolerance: 0.5,
+            });
+            manifest.models.push(ModelFile { precision: *precision, path, sha256, tensorrt, ..fp32.clone() });
         }
         let sha256 = Sha256::of(&picture);
         manifest.selftest = vec![SelfTest { path: "grey.png".into(), sha256, expected: 0.2, tolerance: 0.001 }];
@@ -157,21 +169,55 @@ fn a_damaged_plan_or_timing_cache_is_built_again() {
     assert!(fs::read(&timing).unwrap().starts_with(b"timing cache of fake"));
 }
 
-#[test]
-fn a_kept_plan_that_answers_wrongly_is_built_again() {
-    let (test, kiosk) = (with_all_precisions(), Kiosk::new(0));
-    let other = bundle(&mean("adds-seven"), |_| {});
-    assert_eq!(kiosk.builds(&test.bundle), 1);
-    // The plan of a network that gives other numbers, under the name of this one.
+/// Puts the plan of a network that gives other numbers under the name of the one that is kept.
+fn spoil(kiosk: &Kiosk) {
     let (plan, kept) = (kiosk.plan_file(), kiosk.plans().remove(0));
     let scratch = Kiosk::new(0);
-    load(&other.bundle, Precision::Fp32, &scratch.options).unwrap();
+    load(
+        &bundle(&mean("adds-seven"), |manifest| manifest.task = anemia_bundle::Task::Locate).bundle,
+        Precision::Fp32,
+        &scratch.options,
+    )
+    .unwrap();
     let wrong = fs::read(scratch.plan_file()).unwrap();
     fs::write(&plan, &wrong).unwrap();
     let kept = KeptPlan { plan_sha256: Sha256::of(&wrong), ..kept };
     fs::write(plan.with_extension("json"), serde_json::to_vec(&kept).unwrap()).unwrap();
+}
+
+#[test]
+fn a_kept_plan_that_answers_wrongly_is_built_again() {
+    let (test, kiosk) = (with(&[(Precision::Fp32, "")]), Kiosk::new(0));
+    assert_eq!(kiosk.builds(&test.bundle), 1);
+    spoil(&kiosk);
     assert_eq!(kiosk.builds(&test.bundle), 1);
     assert_eq!(kiosk.builds(&test.bundle), 0);
+}
+
+#[test]
+fn a_network_that_is_wrong_on_this_board_is_built_once_and_refused_from_then_on() {
+    let (test, kiosk) = (with(&[(Precision::Fp32, "adds-seven")]), Kiosk::new(0));
+    let first = load(&test.bundle, Precision::Fp32, &kiosk.options).err().unwrap();
+    assert!(matches!(first, EngineError::SelfTest { .. }), "{first}");
+    let mut builds = 0;
+    let again = load_following(&test.bundle, Precision::Fp32, &kiosk.options, &mut |_| {
+        builds += 1;
+        true
+    });
+    let text = again.err().unwrap().to_string();
+    assert!(builds == 0 && text.contains("self-test failed on grey.png") && text.contains("remove"), "{builds} {text}");
+}
+
+#[test]
+fn int8_needs_a_network_for_tensorrt_and_answers_of_its_own() {
+    let kiosk = Kiosk::new(0);
+    let test = with(&[(Precision::Int8, "")]);
+    load(&test.bundle, Precision::Int8, &kiosk.options).unwrap();
+    let bare = bundle(&mean(""), |manifest| manifest.models[0].precision = Precision::Int8);
+    let error = check(&bare.bundle, Some(Precision::Int8), &kiosk.options).unwrap_err().to_string();
+    assert!(error.contains("its int8 network is for ONNX Runtime alone"), "{error}");
+    let error = check(&bare.bundle, None, &kiosk.options).unwrap_err();
+    assert!(!error.may_pass() && error.to_string().contains("none of the precisions"), "{error}");
 }
 
 #[test]
@@ -189,12 +235,12 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
     let (test, kiosk) = (bundle(&mean(""), |_| {}), Kiosk::new(1));
     let mut told = Vec::new();
     let stopped = load_following(&test.bundle, Precision::Fp32, &kiosk.options, &mut |building| {
-        told.push((building.phase.to_owned(), building.step, building.steps));
-        building.step < 2
+        told.push(format!("{building:?}"));
+        !matches!(building, Building::Step { step: 2, .. })
     });
     assert!(stopped.err().unwrap().may_pass());
-    assert_eq!(told.first().unwrap(), &("start".to_owned(), 0, 0));
-    assert_eq!(told.last().unwrap(), &("Building".to_owned(), 2, 3));
+    let step = |step: u32| format!("Step {{ precision: Fp32, phase: \"Building\", step: {step}, steps: 3 }}");
+    assert_eq!(told, ["Started(Fp32)".into(), step(0), step(1), step(2), "Ended(Fp32)".into()]);
     assert!(kiosk.plans().is_empty());
 }
 
@@ -206,6 +252,25 @@ fn two_that_build_at_once_build_once() {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(builds, 1);
+    // Who waits is told, and need not go on waiting.
+    let other = bundle(&mean("slow-build other"), |_| {});
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| kiosk.builds(&other.bundle));
+        while !kiosk.folder().join("lock").exists()
+            || fs::File::open(kiosk.folder().join("lock")).unwrap().try_lock().is_ok()
+        {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let stopped = load_following(&test_without_plan().bundle, Precision::Fp32, &kiosk.options, &mut |building| {
+            building != Building::Waiting
+        });
+        assert!(stopped.err().unwrap().to_string().contains("the build was stopped"));
+        assert_eq!(first.join().unwrap(), 1);
+    });
+}
+
+fn test_without_plan() -> TestBundle {
+    bundle(&mean("third"), |_| {})
 }
 
 #[test]
@@ -220,7 +285,10 @@ fn what_fails_is_told_in_one_line() {
     let memory = error("build-out-of-memory");
     assert!(memory.may_pass() && memory.to_string().contains("ran out of memory"), "{memory}");
     let unsupported = error("build-fails");
-    assert!(!unsupported.may_pass() && unsupported.to_string().contains("fp32.onnx: cannot be loaded: TensorRT built no plan"));
+    assert!(
+        !unsupported.may_pass()
+            && unsupported.to_string().contains("fp32.onnx: cannot be loaded: TensorRT built no plan")
+    );
     assert!(error("load-out-of-memory").may_pass());
 
     let test = bundle(&mean("run-fails"), |_| {});
@@ -238,18 +306,26 @@ fn what_fails_is_told_in_one_line() {
 }
 
 #[test]
-fn auto_takes_a_precision_that_is_right() {
-    let (test, kiosk) = (with_all_precisions(), Kiosk::new(0));
+fn auto_takes_the_fastest_of_those_that_are_right() {
+    let test = with(&[
+        (Precision::Fp32, "slow-run"),
+        (Precision::Fp16, "adds-seven"),
+        (Precision::Int8, "build-fails"),
+        (Precision::Int4, ""),
+    ]);
+    let kiosk = Kiosk::new(0);
     let engine = load_fastest(&test.bundle, &kiosk.options, &mut |_| true).unwrap();
-    assert_eq!(engine.back_end(), BackEnd::TensorRt);
-    let kept: Vec<_> = kiosk.plans().into_iter().map(|plan| plan.key.precision).collect();
-    assert_eq!(kept, [Precision::Fp32, Precision::Fp16, Precision::Int8, Precision::Int4]);
-    let engine = load(&test.bundle, Precision::Int4, &kiosk.options).unwrap();
-    assert_eq!(engine.name(), "tensorrt 8.5.1 (int4 storage, fp16 compute)");
+    assert_eq!((engine.precision(), engine.name()), (Precision::Int4, "tensorrt 8.5.1 (int4 storage, fp16 compute)"));
+    let kept: Vec<_> = kiosk.plans().into_iter().map(|plan| (plan.key.precision, plan.refused.is_some())).collect();
+    assert_eq!(kept, [(Precision::Fp32, false), (Precision::Fp16, true), (Precision::Int4, false)]);
 
     let wrong = bundle(&mean("run-fails"), |_| {});
-    let error = load_fastest(&wrong.bundle, &kiosk.options, &mut |_| true).err().unwrap().to_string();
-    assert!(error.contains("none of the precisions") && error.contains("fp32: inference failed"), "{error}");
+    let error = load_fastest(&wrong.bundle, &kiosk.options, &mut |_| true).err().unwrap();
+    assert!(error.may_pass() && error.to_string().contains("inference failed"), "{error}");
+    let mut options = kiosk.options.clone();
+    options.tensorrt.as_mut().unwrap().library = Some("/nowhere/shim.so".into());
+    let error = load_fastest(&test.bundle, &options, &mut |_| true).err().unwrap();
+    assert!(matches!(error, EngineError::TensorRt(_)), "what is wrong with the machine is told as it is: {error}");
 }
 
 #[test]

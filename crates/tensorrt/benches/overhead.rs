@@ -47,5 +47,8 @@ fn main() {
         times[times.len() / 2]
     };
     let (ours, peer) = (middle(&mut ours), middle(&mut peer));
-    println!("an inference takes {ours:.2} µs, the sum alone {peer:.2} µs: {:.2} µs are ours (at most 20 are wanted)", ours - peer);
+    println!(
+        "an inference takes {ours:.2} µs, the sum alone {peer:.2} µs: {:.2} µs are ours (at most 20 are wanted)",
+        ours - peer
+    );
 }

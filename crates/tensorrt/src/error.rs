@@ -47,9 +47,7 @@ pub enum TensorRtError {
         expected: i32,
     },
     /// The shim was compiled against another TensorRT than the one it found.
-    #[error(
-        "{library}: was built for TensorRT {headers}, and {found} is installed; build and install it again"
-    )]
+    #[error("{library}: was built for TensorRT {headers}, and {found} is installed; build and install it again")]
     OtherVersion {
         /// The file.
         library: PathBuf,

@@ -109,7 +109,10 @@ fn what_fails_is_told_in_tensorrts_words() {
     let memory = error("build-out-of-memory");
     assert!(matches!(memory, TensorRtError::OutOfMemory(_)), "{memory}");
     let refused = error("build-fails");
-    assert!(matches!(&refused, TensorRtError::Refused(text) if text.contains("no implementation for node 7")), "{refused}");
+    assert!(
+        matches!(&refused, TensorRtError::Refused(text) if text.contains("no implementation for node 7")),
+        "{refused}"
+    );
     // A lack of memory that TensorRT found a way around is not what failed in the end.
     let refused = error("tight-memory build-fails");
     assert!(matches!(refused, TensorRtError::Refused(_)), "{refused}");
@@ -191,7 +194,8 @@ fn what_is_no_shim_or_the_wrong_one_is_named() {
     let error = |path: &Path| Shim::open(Some(path)).err().unwrap().to_string();
     let missing = error(Path::new("/nowhere/libanemia_tensorrt.so"));
     assert!(
-        missing.contains("looked for /nowhere/libanemia_tensorrt.so") && missing.contains("sudo make -C crates/tensorrt/shim install"),
+        missing.contains("looked for /nowhere/libanemia_tensorrt.so")
+            && missing.contains("sudo make -C crates/tensorrt/shim install"),
         "{missing}"
     );
 

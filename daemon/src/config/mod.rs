@@ -145,9 +145,7 @@ pub struct Model {
 }
 
 /// What runs the network.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum EngineKind {
@@ -159,9 +157,7 @@ pub enum EngineKind {
 }
 
 /// The number format of the network.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum WantedPrecision {
@@ -195,19 +191,19 @@ impl WantedPrecision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TensorRt {
-    /// Path of libanemia_tensorrt.so, which `make tensorrt` builds on the board. Without it, the usual places are searched.
+    /// Path of libanemia_tensorrt.so, which is built on the board. Without it, the usual places are searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub library: Option<PathBuf>,
     /// Folder for plans. Building one takes minutes on a board; without a folder that can be written, at every start.
     pub cache: PathBuf,
-    /// Most memory in MiB that an inference may use beside weights and values; 0 leaves it to TensorRT.
-    #[schemars(range(min = 0, max = 65536))]
+    /// Most memory in MiB that an inference may use beside weights and values. With little of it TensorRT finds slower ways.
+    #[schemars(range(min = 1, max = 65536))]
     pub workspace_mib: u32,
 }
 
 impl Default for TensorRt {
     fn default() -> Self {
-        Self { library: None, cache: "/var/cache/anemiad".into(), workspace_mib: 0 }
+        Self { library: None, cache: "/var/cache/anemiad".into(), workspace_mib: 256 }
     }
 }
 

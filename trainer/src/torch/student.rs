@@ -151,7 +151,8 @@ mod tests {
     fn rounding_gives_values_of_the_grid_and_lets_the_gradient_through() {
         let amax = [Some(1.27), None];
         let rounded = Rounded { amax: &amax };
-        let weights = Tensor::from_slice(&[1.27f32, 0.504, -0.016, 2.54, -1.0, 0.0]).view([2, 3]).set_requires_grad(true);
+        let weights =
+            Tensor::from_slice(&[1.27f32, 0.504, -0.016, 2.54, -1.0, 0.0]).view([2, 3]).set_requires_grad(true);
         let found = rounded.weights(weights.shallow_clone());
         // A row has the step 0.01, the other 0.02.
         let expected = Tensor::from_slice(&[1.27f32, 0.50, -0.02, 2.54, -1.0, 0.0]).view([2, 3]);

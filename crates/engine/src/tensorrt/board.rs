@@ -81,9 +81,8 @@ impl Board {
     pub fn known_fault(&self, tensorrt: Version) -> Option<&'static str> {
         let old = (tensorrt.major, tensorrt.minor, tensorrt.patch) == (8, 2, 1);
         // NVIDIA/TensorRT issue 1866: "Unknown embedded device detected".
-        (old && self.name.contains("Xavier NX") && self.memory_gib > 8).then_some(
-            "TensorRT 8.2.1 may not know a Xavier NX with 16 GB and then builds nothing; JetPack 5.1 does",
-        )
+        (old && self.name.contains("Xavier NX") && self.memory_gib > 8)
+            .then_some("TensorRT 8.2.1 may not know a Xavier NX with 16 GB and then builds nothing; JetPack 5.1 does")
     }
 }
 

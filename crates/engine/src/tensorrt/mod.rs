@@ -6,13 +6,13 @@ mod plans;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anemia_bundle::{OutputKind, Precision, Sha256, Task};
-use anemia_tensorrt::{BuildOptions, Context, Device, Runtime, Shim, Stream, TensorRtError};
+use anemia_bundle::{Bundle, ModelFile, OutputKind, Precision, Sha256, Task};
+use anemia_tensorrt::{BuildOptions, Built, Context, Device, Progress, Runtime, Shim, Stream, TensorRtError};
 
 pub use board::Board;
-pub use plans::{KeptPlan, PlanKey, kept_plans};
+pub use plans::{KeptPlan, PlanKey, Refusal, kept_plans};
 
-use crate::{BackEnd, Building, Engine, EngineError, Source, checked};
+use crate::{BackEnd, Building, Engine, EngineError, Follow, Source, checked, self_test};
 use plans::Plans;
 
 /// Where TensorRT is and where its plans go.
@@ -22,7 +22,7 @@ pub struct TensorRtOptions {
     pub library: Option<PathBuf>,
     /// Folder of the plans.
     pub cache: PathBuf,
-    /// Most memory in MiB that an inference may use beside weights and values; 0 leaves it to TensorRT.
+    /// Most memory in MiB that an inference may use beside weights and values.
     pub workspace_mib: u32,
 }
 
@@ -57,9 +57,14 @@ impl Machine {
         Ok(Self { shim, device, board })
     }
 
-    /// Refuses a precision that the board cannot run.
-    pub(crate) fn check(&self, precision: Precision) -> Result<(), EngineError> {
-        self.board.check(precision)
+    /// Refuses a network that the board cannot run.
+    pub(crate) fn check(&self, bundle: &Bundle, model: &ModelFile) -> Result<(), EngineError> {
+        self.board.check(model.precision)?;
+        // Its file for ONNX Runtime rounds to integers from 0 to 255, which TensorRT does not know.
+        if model.precision == Precision::Int8 && model.tensorrt.is_none() {
+            return Err(EngineError::NotForTensorRt { bundle: bundle.folder().to_owned() });
+        }
+        Ok(())
     }
 
     fn tensorrt(&self) -> String {
@@ -81,50 +86,76 @@ impl Machine {
         })
     }
 
-    /// Loads a network from the plan that is kept for it, or builds one. The flag says that the plan was an old one.
+    /// Loads a network from the plan that is kept for it, or builds one. Either has to pass the self-test of the bundle.
     pub(crate) fn load(
         &self,
-        source: &Source<'_>,
-        model: &str,
+        bundle: &Bundle,
+        precision: Precision,
         options: &TensorRtOptions,
-        follow: &mut dyn FnMut(Building<'_>) -> bool,
-    ) -> Result<(TensorRt, bool), EngineError> {
-        let key = self.key(source.network, source.precision, options)?;
-        let plans = Plans(&options.cache);
-        if let Some(engine) = self.load_kept(source, &plans, &key)? {
-            return Ok((engine, true));
+        follow: &mut Follow<'_>,
+    ) -> Result<TensorRt, EngineError> {
+        let model = bundle.model(precision)?;
+        self.check(bundle, model)?;
+        let (network, path) = for_board(bundle, model)?;
+        let source = Source::of(bundle.manifest(), &path, &network, precision);
+        let (key, plans) = (self.key(&network, precision, options)?, Plans(&options.cache));
+        if let Some(engine) = self.load_kept(bundle, &source, &plans, &key)? {
+            return Ok(engine);
         }
-        let _lock = plans.lock();
+        let lock = plans.lock(&mut || follow(Building::Waiting));
+        let _lock = lock.map_err(|plans::Cancelled| TensorRtError::Cancelled)?;
         // Whoever had the lock may have built this very plan.
-        if let Some(engine) = self.load_kept(source, &plans, &key)? {
-            return Ok((engine, true));
+        if let Some(engine) = self.load_kept(bundle, &source, &plans, &key)? {
+            return Ok(engine);
         }
-        let plan = self.build(source, model, &plans, &key, follow)?;
-        Ok((self.start(source, &plan)?, false))
+        plans.check_writable();
+        let start = Instant::now();
+        let built = self.build(&source, &plans, &key, follow)?;
+        let mut kept = KeptPlan {
+            model: format!("{} {}", bundle.manifest().name, bundle.manifest().version),
+            key,
+            plan_sha256: Sha256::of(&built.plan),
+            bytes: built.plan.len() as u64,
+            seconds: start.elapsed().as_secs_f64(),
+            refused: None,
+        };
+        tracing::info!("the {precision} plan of {} was built in {:.1} s", kept.model, kept.seconds);
+        plans.keep_timing(&kept.key, &built.timing_cache);
+        let mut engine = self.start(&source, &built.plan)?;
+        let proof = self_test(bundle, &mut engine);
+        if let Some(error) = proof.as_ref().err().filter(|error| error.is_wrong_answer()) {
+            kept.refused = Some(Refusal { bundle_sha256: bundle.sha256().clone(), cause: error.to_string() });
+        }
+        if proof.is_ok() || kept.refused.is_some() {
+            plans.keep(&kept, &built.plan);
+        }
+        proof.map(|()| engine)
     }
 
-    /// Forgets the plan of a network, so that the next load builds it anew.
-    pub(crate) fn forget(&self, source: &Source<'_>, options: &TensorRtOptions) -> Result<(), EngineError> {
-        let key = self.key(source.network, source.precision, options)?;
-        Plans(&options.cache).forget(&key);
-        Ok(())
-    }
-
-    /// `None` where no plan is kept, or one that TensorRT does not accept.
+    /// `None` where no plan is kept, or one that has to be built again.
     fn load_kept(
         &self,
+        bundle: &Bundle,
         source: &Source<'_>,
         plans: &Plans<'_>,
         key: &PlanKey,
     ) -> Result<Option<TensorRt>, EngineError> {
-        let Some(plan) = plans.find(key) else { return Ok(None) };
-        match self.start(source, &plan) {
-            Ok(engine) => Ok(Some(engine)),
-            Err(EngineError::TensorRt(TensorRtError::BadPlan(cause))) => {
-                tracing::warn!("{}: {cause}; the plan is built again", plans.0.display());
-                plans.forget(key);
-                Ok(None)
-            }
+        let Some((kept, plan)) = plans.find(key) else { return Ok(None) };
+        if let Some(refusal) = kept.refused.filter(|refusal| refusal.bundle_sha256 == *bundle.sha256()) {
+            return Err(EngineError::RefusedBefore { cause: refusal.cause, plan: plans.description(key) });
+        }
+        let again = |cause: &dyn std::fmt::Display| {
+            tracing::warn!("{}: {cause}; the plan is built again", plans.description(key).display());
+            Ok(None)
+        };
+        let mut engine = match self.start(source, &plan) {
+            Ok(engine) => engine,
+            Err(EngineError::TensorRt(error @ TensorRtError::BadPlan(_))) => return again(&error),
+            Err(error) => return Err(error),
+        };
+        match self_test(bundle, &mut engine) {
+            Ok(()) => Ok(Some(engine)),
+            Err(error) if error.is_wrong_answer() => again(&error),
             Err(error) => Err(error),
         }
     }
@@ -132,14 +163,11 @@ impl Machine {
     fn build(
         &self,
         source: &Source<'_>,
-        model: &str,
         plans: &Plans<'_>,
         key: &PlanKey,
-        follow: &mut dyn FnMut(Building<'_>) -> bool,
-    ) -> Result<Vec<u8>, EngineError> {
+        follow: &mut Follow<'_>,
+    ) -> Result<Built, EngineError> {
         let precision = source.precision;
-        tracing::info!("building the {precision} plan of {model} for {}, which takes minutes on a board", key.board);
-        let start = Instant::now();
         let timing = plans.timing(key);
         let build = BuildOptions {
             // Next to 8-bit integers there are always values that stay floats.
@@ -149,31 +177,18 @@ impl Machine {
             timing_cache: &timing,
             ..BuildOptions::default()
         };
-        if !follow(Building { precision, phase: "start", step: 0, steps: 0 }) {
+        if !follow(Building::Started(precision)) {
             return Err(TensorRtError::Cancelled.into());
         }
         let built = self.shim.build(source.network, &build, &mut |progress| {
-            follow(Building { precision, phase: progress.phase, step: progress.step, steps: progress.steps })
+            let Progress { phase, step, steps } = progress;
+            follow(Building::Step { precision, phase, step, steps })
         });
-        let built = match built {
-            Ok(built) => built,
-            Err(TensorRtError::Failed(cause)) => {
-                return Err(EngineError::Model { model: source.path.to_owned(), cause });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        tracing::info!("the {precision} plan of {model} was built in {seconds:.1} s");
-        let kept = KeptPlan {
-            model: model.to_owned(),
-            key: key.clone(),
-            plan_sha256: Sha256::of(&built.plan),
-            bytes: built.plan.len() as u64,
-            seconds,
-        };
-        plans.keep(&kept, &built.plan);
-        plans.keep_timing(key, &built.timing_cache);
-        Ok(built.plan)
+        follow(Building::Ended(precision));
+        built.map_err(|error| match error {
+            TensorRtError::Refused(cause) => EngineError::Model { model: source.path.to_owned(), cause },
+            error => error.into(),
+        })
     }
 
     fn start(&self, source: &Source<'_>, plan: &[u8]) -> Result<TensorRt, EngineError> {
@@ -219,11 +234,36 @@ impl Machine {
         })
     }
 
-    /// What results say of the engine. 4 bits are how the weights are stored: no board here computes in them.
+    /// What results say of the engine. No board here computes in 4 bits, and TensorRT 11 and TensorRT-RTX compute in what the
+    /// network holds, which is 32 bits.
     fn name(&self, precision: Precision) -> String {
-        let computes = if precision == Precision::Int4 { " (int4 storage, fp16 compute)" } else { "" };
+        let versions = self.shim.versions();
+        let by_the_network = versions.is_rtx || versions.library.major >= 11;
+        let computes = match precision {
+            Precision::Fp16 | Precision::Int4 if by_the_network => format!(" ({precision} storage, fp32 compute)"),
+            Precision::Int4 => " (int4 storage, fp16 compute)".to_owned(),
+            _ => String::new(),
+        };
         format!("{}{computes}", self.tensorrt())
     }
+}
+
+/// The network of a precision in the form that TensorRT reads, and its path.
+fn for_board(bundle: &Bundle, model: &ModelFile) -> Result<(Vec<u8>, PathBuf), EngineError> {
+    let (path, sha256) = match &model.tensorrt {
+        Some(file) => (&file.path, &file.sha256),
+        None => (&model.path, &model.sha256),
+    };
+    let (network, path) = (bundle.read_file(path, sha256)?, bundle.path_of(path));
+    if !matches!(model.precision, Precision::Fp16 | Precision::Int4) {
+        return Ok((network, path));
+    }
+    // Weights that are stored in 4 or 16 bits become 32-bit floats: the boards read no others. TensorRT rounds them to 16 bits
+    // again, which loses nothing.
+    let failed = |error: anemia_onnx::OnnxError| EngineError::Model { model: path.clone(), cause: error.to_string() };
+    let stored = anemia_onnx::decode(network).map_err(failed)?;
+    let expanded = anemia_onnx::expand(&stored).map_err(failed)?;
+    Ok((anemia_onnx::encode(&expanded), path))
 }
 
 impl Engine for TensorRt {

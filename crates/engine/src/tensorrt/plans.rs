@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anemia_bundle::{Precision, Sha256, write_file};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub struct PlanKey {
     pub gpu: String,
     /// Its compute capability.
     pub compute_capability: (u32, u32),
-    /// Limit of the workspace in MiB; 0 for none.
+    /// Limit of the workspace in MiB.
     pub workspace_mib: u32,
 }
 
@@ -40,6 +41,18 @@ pub struct KeptPlan {
     pub bytes: u64,
     /// Seconds that the build took.
     pub seconds: f64,
+    /// That it gave wrong answers, so that it is not built again at every start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+}
+
+/// That a plan gave wrong answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The bundle whose self-test it did not pass.
+    pub bundle_sha256: Sha256,
+    /// What the self-test said.
+    pub cause: String,
 }
 
 /// The folder of the plans.
@@ -61,17 +74,18 @@ impl PlanKey {
 }
 
 impl Plans<'_> {
-    fn path(&self, key: &PlanKey, end: &str) -> PathBuf {
-        self.0.join(format!("{}.{end}", key.name()))
+    /// The description of a plan.
+    pub(crate) fn description(&self, key: &PlanKey) -> PathBuf {
+        self.0.join(format!("{}.json", key.name()))
     }
 
     /// A plan whose key and hash hold. Anything else counts as none.
-    pub(crate) fn find(&self, key: &PlanKey) -> Option<Vec<u8>> {
-        let path = self.path(key, "json");
+    pub(crate) fn find(&self, key: &PlanKey) -> Option<(KeptPlan, Vec<u8>)> {
+        let path = self.description(key);
         let kept: KeptPlan = serde_json::from_slice(&fs::read(&path).ok()?)
             .inspect_err(|error| tracing::warn!("{}: {error}; the plan is built again", path.display()))
             .ok()?;
-        let path = self.path(key, "plan");
+        let path = path.with_extension("plan");
         let plan = fs::read(&path)
             .inspect_err(|error| tracing::warn!("{}: {error}; the plan is built again", path.display()))
             .ok()?;
@@ -79,29 +93,34 @@ impl Plans<'_> {
         if !whole {
             tracing::warn!("{}: is damaged; the plan is built again", path.display());
         }
-        whole.then_some(plan)
+        whole.then_some((kept, plan))
+    }
+
+    /// Says before a build when its result cannot be kept.
+    pub(crate) fn check_writable(&self) {
+        let tried = fs::create_dir_all(self.0).and_then(|()| write_file(&self.0.join("written"), b""));
+        if let Err(error) = tried {
+            self.tell_unwritable(&error);
+        }
+    }
+
+    fn tell_unwritable(&self, error: &std::io::Error) {
+        tracing::warn!(
+            "{}: the plan cannot be kept and is built again at the next start: {error}; free the disk, or let \
+             model.tensorrt.cache of the configuration name a folder that can be written",
+            self.0.display()
+        );
     }
 
     /// Keeps a plan. A cache that cannot be written costs a build at every start, and nothing else.
     pub(crate) fn keep(&self, kept: &KeptPlan, plan: &[u8]) {
         let text = serde_json::to_string_pretty(kept).expect("it is made of texts and numbers");
+        let path = self.description(&kept.key);
         // The plan first: without the description it is not found.
-        let written = write_file(&self.path(&kept.key, "plan"), plan)
-            .and_then(|()| write_file(&self.path(&kept.key, "json"), text.as_bytes()));
+        let written = write_file(&path.with_extension("plan"), plan).and_then(|()| write_file(&path, text.as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(
-                "{}: the plan cannot be kept and is built again at the next start: {error}; free the disk, or let \
-                 model.tensorrt.cache of the configuration name a folder that can be written",
-                self.0.display()
-            );
+            self.tell_unwritable(&error);
         }
-    }
-
-    /// Removes a plan that did not prove itself.
-    pub(crate) fn forget(&self, key: &PlanKey) {
-        // Description first, for the same reason. What is not there need not go.
-        let _ = fs::remove_file(self.path(key, "json"));
-        let _ = fs::remove_file(self.path(key, "plan"));
     }
 
     /// What earlier builds with this TensorRT on this GPU have learned; empty without one.
@@ -111,27 +130,41 @@ impl Plans<'_> {
 
     /// Keeps what a build has learned.
     pub(crate) fn keep_timing(&self, key: &PlanKey, timing: &[u8]) {
+        // TensorRT-RTX learns nothing that could be kept.
+        if timing.is_empty() {
+            return;
+        }
         let path = self.0.join(key.timing_name());
         if let Err(error) = write_file(&path, timing) {
             tracing::debug!("{}: {error}", path.display());
         }
     }
 
-    /// Waits until no other process builds. `None` where the folder cannot be written: then nobody else keeps plans either.
-    pub(crate) fn lock(&self) -> Option<File> {
+    /// Waits until no other process builds; while it does, `go_on` is asked every half second, and `Err` stands for its no.
+    ///
+    /// `Ok(None)` where there can be no lock: then two may build the same plan, and the later one stays.
+    pub(crate) fn lock(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<File>, Cancelled> {
         let path = self.0.join("lock");
-        fs::create_dir_all(self.0).ok()?;
-        let file = File::options().create(true).append(true).open(&path).ok()?;
-        match file.try_lock() {
-            Ok(()) => Some(file),
-            Err(TryLockError::WouldBlock) => {
-                tracing::info!("{}: another process builds a plan; waiting for it", self.0.display());
-                file.lock().ok().map(|()| file)
+        // It may belong to another user, whose folder this one can only read.
+        let opened = fs::create_dir_all(self.0)
+            .and_then(|()| File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path)));
+        let Ok(file) = opened else { return Ok(None) };
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::WouldBlock) if go_on() => std::thread::sleep(Duration::from_millis(500)),
+                Err(TryLockError::WouldBlock) => return Err(Cancelled),
+                Err(TryLockError::Error(error)) => {
+                    tracing::warn!("{}: cannot be locked: {error}", path.display());
+                    return Ok(None);
+                }
             }
-            Err(TryLockError::Error(_)) => None,
         }
     }
 }
+
+/// Nobody wants the plan any more.
+pub(crate) struct Cancelled;
 
 /// The plans that are kept in a folder, by model and precision; files that are none are left out.
 pub fn kept_plans(folder: &Path) -> std::io::Result<Vec<KeptPlan>> {
