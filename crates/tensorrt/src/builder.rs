@@ -6,7 +6,7 @@ use crate::abi;
 use crate::{Shim, TensorRtError};
 
 /// How a plan is built.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct BuildOptions<'a> {
     /// TensorRT may compute in 16-bit floats. TensorRT 11 and TensorRT-RTX take the precision from the network alone.
     pub allow_fp16: bool,
@@ -20,6 +20,19 @@ pub struct BuildOptions<'a> {
     pub timing_cache: &'a [u8],
     /// The greatest magnitude of tensors, by name, for networks that do not round themselves.
     pub ranges: &'a [(String, f32)],
+}
+
+impl Default for BuildOptions<'_> {
+    fn default() -> Self {
+        Self {
+            allow_fp16: false,
+            allow_int8: false,
+            compute_capability: 0,
+            workspace_bytes: 256 << 20,
+            timing_cache: &[],
+            ranges: &[],
+        }
+    }
 }
 
 /// What a build gives.

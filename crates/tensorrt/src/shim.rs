@@ -97,12 +97,10 @@ impl Shim {
         }
         let functions = Functions::of(&library).map_err(foreign)?;
         let mut raw = abi::Versions::default();
-        // SAFETY: the first function fills in the struct and keeps no pointer to it; the second is given a function that can be
-        // called from every thread for the life of the process.
+        // SAFETY: the function fills in the struct and keeps no pointer to it.
         #[allow(unsafe_code)]
         unsafe {
             (functions.att_get_versions)(&raw mut raw);
-            (functions.att_set_log)(log);
         }
         let versions = Versions {
             headers: Version::from_number(raw.headers),
@@ -113,6 +111,11 @@ impl Shim {
         if release(versions.headers) != release(versions.library) {
             let Versions { headers, library: found, .. } = versions;
             return Err(TensorRtError::OtherVersion { library: path, headers, found });
+        }
+        // SAFETY: the function that it is given can be called from every thread for the life of the process.
+        #[allow(unsafe_code)]
+        unsafe {
+            (functions.att_set_log)(log);
         }
         Ok(Self(Arc::new(Opened { functions, path, versions, _library: library })))
     }
