@@ -65,6 +65,8 @@ pub enum EngineStatus {
     Ready,
     /// Its last answer was none.
     Failing,
+    /// It is being built, which takes minutes on a board; no exam can start.
+    Building,
 }
 
 /// The connection to the broker in a word.

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anemia_engine::Building;
 use sd_notify::NotifyState;
+use tokio::sync::Notify;
 
-use crate::board::{Board, ConfigStatus};
+use crate::board::{Board, ConfigStatus, EngineStatus};
 use crate::run::tell;
 
 /// Microseconds for which systemd waits on; it is asked again long before.
@@ -15,15 +16,19 @@ const PATIENCE_US: u32 = 60_000_000;
 /// The builds of one configuration that is being prepared.
 #[derive(Default)]
 pub(crate) struct Builds {
-    /// Of a daemon that goes on meanwhile.
+    /// Whose state tells of them.
     board: Option<Arc<Board>>,
+    /// Whether there is no network yet that could go on meanwhile.
+    is_first: bool,
+    /// Rings when something begins that takes its time.
+    pub(crate) begun: Notify,
     building: AtomicBool,
     stopped: AtomicBool,
 }
 
 impl Builds {
-    pub(crate) fn new(board: Option<Arc<Board>>) -> Arc<Self> {
-        Arc::new(Self { board, ..Self::default() })
+    pub(crate) fn new(board: Option<Arc<Board>>, is_first: bool) -> Arc<Self> {
+        Arc::new(Self { board, is_first, ..Self::default() })
     }
 
     /// Tells how far a build is, and whether it is still wanted.
@@ -53,9 +58,14 @@ impl Builds {
         }
         let patience = goes_on.then_some(NotifyState::ExtendTimeoutUsec(PATIENCE_US));
         tell(&[Some(NotifyState::Status(&text)), patience].into_iter().flatten().collect::<Vec<_>>());
-        if let Some(board) = &self.board {
-            board.config(ConfigStatus::Preparing, &text);
+        match &self.board {
+            Some(board) if self.is_first => {
+                board.engine(EngineStatus::Building, &text);
+            }
+            Some(board) => board.config(ConfigStatus::Preparing, &text),
+            None => {}
         }
+        self.begun.notify_one();
         !self.stopped.load(Ordering::Relaxed)
     }
 

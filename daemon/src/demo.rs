@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::models;
 use crate::publish::Topics;
 use crate::report::{ExamResult, NOTICE};
-use crate::service::{Prepared, Refusal, Running};
+use crate::service::{Opened, Refusal, Running};
 
 /// The name of the kiosk in the demo.
 const DEVICE: &str = "demo";
@@ -41,7 +41,7 @@ impl Demo {
         let port = start_broker().map_err(|cause| failure("broker", cause))?;
         let folder = std::env::temp_dir().join(format!("anemiad-demo-{}", std::process::id()));
         let config = self.config(port, &folder);
-        let prepared = Prepared::new(config, None, &mut |_| true)?;
+        let prepared = Opened::new(config, None)?.load(&mut |_| true)?;
         println!("Phantom camera 1280×720 → conjunctiva → network → exam → MQTT broker on 127.0.0.1:{port}");
         println!("{NOTICE} The eyes are rendered: verdicts show that the machine works, and nothing else.\n");
         println!("{:>5}  {:<14} {:>11}  {:>6}  {:>8}  id", "exam", "verdict", "probability", "frames", "seconds");

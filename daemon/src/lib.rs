@@ -12,6 +12,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
+mod early;
 pub mod engines;
 pub mod exam;
 pub mod models;

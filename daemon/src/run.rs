@@ -9,7 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::board::ConfigStatus;
 use crate::builds::{Builds, StopOnDrop};
 use crate::config;
-use crate::service::{Prepared, Refusal, Running};
+use crate::early::Early;
+use crate::service::{Opened, Prepared, Refusal, Running};
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 pub async fn run(path: &Path) -> Result<(), Refusal> {
@@ -115,24 +116,40 @@ async fn broken(running: Running, part: &str) -> Refusal {
     Refusal::Failure(format!("{part} ended unexpectedly"))
 }
 
-/// Opens everything that the configuration names. While a plan is built, systemd is asked for patience.
+/// Opens everything that the configuration names. While a plan is built, systemd is asked for patience, and the broker is told.
 async fn prepare(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
+    let failed = |error: tokio::task::JoinError| Refusal::Failure(error.to_string());
     let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
-    let builds = Builds::new(current.map(Running::board).cloned());
-    let follower = builds.clone();
+    let open = tokio::task::spawn_blocking(move || {
+        let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+        let opened = Opened::new(config, outbox.as_ref())?;
+        // Only for a first start: later there is a daemon that tells.
+        let early = outbox.is_none().then(|| Early::new(&opened));
+        Ok::<_, Refusal>((opened, early))
+    });
+    let (opened, mut early) = open.await.map_err(failed)??;
+    let board = early.as_ref().map(Early::board).or(current.map(Running::board)).cloned();
+    let builds = Builds::new(board, early.is_some());
     // When nobody waits any more, nobody needs the plan.
     let _stop = StopOnDrop(builds.clone());
-    let mut work = tokio::task::spawn_blocking(move || {
-        let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
-        Prepared::new(config, outbox.as_ref(), &mut |building| follower.follow(building))
-    });
+    let follower = builds.clone();
+    let mut load = tokio::task::spawn_blocking(move || opened.load(&mut |building| follower.follow(building)));
     let mut tick = tokio::time::interval(Duration::from_secs(10));
-    loop {
+    let prepared = loop {
         tokio::select! {
-            done = &mut work => return done.map_err(|error| Refusal::Failure(error.to_string()))?,
+            done = &mut load => break done.map_err(failed)?,
             _ = tick.tick() => builds.ask_for_patience(),
+            () = builds.begun.notified() => {
+                if let Some(early) = &mut early {
+                    early.start();
+                }
+            }
         }
+    };
+    if let Some(early) = early {
+        early.end().await;
     }
+    prepared
 }
 
 /// Tells systemd, if it started us.

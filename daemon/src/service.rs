@@ -23,7 +23,7 @@ use crate::stop::Stop;
 /// little for what should end at once. Together less than the 5 seconds that a stop takes at most.
 const EXAM_PATIENCE: Duration = Duration::from_millis(2700);
 const DISK_PATIENCE: Duration = Duration::from_millis(600);
-const BROKER_PATIENCE: Duration = Duration::from_millis(600);
+pub(crate) const BROKER_PATIENCE: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(300);
 /// How often the pixel thread looks at the clock when no frames come.
 const TICK: Duration = Duration::from_millis(50);
@@ -58,24 +58,49 @@ impl From<EngineError> for Refusal {
     }
 }
 
-impl Prepared {
-    /// Opens everything that `config` names. `current` is the outbox of a daemon that is already running here; `follow` is told
-    /// how far the build of a plan is, and stops it with `false`.
-    pub fn new(config: Config, current: Option<&Arc<Outbox>>, follow: &mut Follow<'_>) -> Result<Self, Refusal> {
-        // Before the network: to build a plan for a configuration that is refused after that would be minutes for nothing.
+/// A configuration whose outbox is open: what comes before the network, which can take minutes.
+pub struct Opened {
+    config: Config,
+    outbox: Arc<Outbox>,
+}
+
+impl Opened {
+    /// Opens the outbox. `current` is that of a daemon that is already running here.
+    pub fn new(config: Config, current: Option<&Arc<Outbox>>) -> Result<Self, Refusal> {
         let outbox = match current {
             Some(outbox) if outbox.is_in(&config.state_dir) => outbox.clone(),
             // Results in the old folder would be forgotten without a word.
             Some(_) => return Err(Refusal::Configuration("state_dir: another folder needs a restart".into())),
             None => Arc::new(Outbox::open(&config.state_dir).map_err(|error| Refusal::Failure(error.to_string()))?),
         };
+        Ok(Self { config, outbox })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A connection to the broker for this configuration.
+    pub fn link(&self, board: Arc<Board>, stored: Arc<Notify>) -> Link {
+        link(&self.config, &self.outbox, board, stored)
+    }
+
+    /// Loads the network. `follow` is told how far the build of a plan is, and stops it with `false`.
+    pub fn load(self, follow: &mut Follow<'_>) -> Result<Prepared, Refusal> {
+        let Self { config, outbox } = self;
         let (model, limits) = (&config.model, config.quality.thresholds());
         let options = model.engine_options();
         let pipeline = Pipeline::open(&model.bundle, model.precision, &options, config.roi, limits, follow)?;
         // Counted here, where waiting for a slow disk holds up nothing.
         let waiting = outbox.len().map_err(|error| Refusal::Failure(error.to_string()))?;
-        Ok(Self { config, pipeline, outbox, waiting })
+        Ok(Prepared { config, pipeline, outbox, waiting })
     }
+}
+
+fn link(config: &Config, outbox: &Arc<Outbox>, board: Arc<Board>, stored: Arc<Notify>) -> Link {
+    let (settings, device_id) = (config.mqtt.clone(), config.device_id.clone());
+    Link { settings, device_id, outbox: outbox.clone(), board, stored }
 }
 
 /// A running daemon.
@@ -124,13 +149,7 @@ impl Running {
         })?;
         let camera = capture::start(config.camera.clone(), slot.clone(), board.clone(), camera_stop.clone())?;
         let keeper = tokio::spawn(keep(results_out, outbox.clone(), board.clone(), stored.clone()));
-        let link = Link {
-            settings: config.mqtt.clone(),
-            device_id: config.device_id.clone(),
-            outbox: outbox.clone(),
-            board: board.clone(),
-            stored,
-        };
+        let link = link(&config, &outbox, board.clone(), stored);
         let link = tokio::spawn(link.run(close_seen, BROKER_PATIENCE));
         Ok(Self { config, board, outbox, slot, camera_stop, drain, close, camera, pixels, pixels_ended, keeper, link })
     }

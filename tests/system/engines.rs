@@ -80,14 +80,21 @@ fn an_exam_runs_on_tensorrt_and_the_next_start_needs_no_build() {
 
 #[test]
 fn systemd_is_asked_for_patience_while_a_plan_is_built() {
-    let mut kiosk = board(free_port(), 802, "slow-build", "");
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = board(broker.port, 802, "slow-build", "");
     let (config, socket) = (kiosk.config(), kiosk.folder.path().join("notify"));
     let mut command = on_the_board(anemiad());
     command.args(["run", "--config"]).arg(config).env("NOTIFY_SOCKET", socket);
     kiosk.process = Some(command.spawn().unwrap());
     let patience = kiosk.systemd.wait_for("EXTEND_TIMEOUT_USEC=60000000");
     assert!(patience.contains("STATUS=building the fp32 plan"), "{patience}");
+    // And whoever watches the broker sees why nothing happens.
+    let state = subscriber.state("a build", |state| state["engine"]["status"] == "building");
+    assert!(state["engine"]["detail"].as_str().unwrap().contains("building the fp32 plan"), "{state}");
     kiosk.systemd.wait_for("READY=1");
+    let state = subscriber.state("the engine", |state| state["engine"]["status"] == "ready");
+    assert_eq!(state["model"]["engine"], "tensorrt 8.2.1");
 }
 
 #[test]
