@@ -32,22 +32,25 @@ demo: deps
 test: test-deps
 	cargo test --workspace
 
-# The unsafe code around TensorRT under valgrind: no wrong access, nothing lost.
+# The unsafe code around TensorRT under valgrind, which sees the shim, too, and with Rust's address sanitizer (which the stable
+# compiler has, and hides): no wrong access, nothing lost.
 test-memory:
 	@scripts/deps.sh memory
 	CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
 		cargo test --package anemia-tensorrt --test run
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --package anemia-tensorrt --test run \
+		--target $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The trainer with libtorch: lints and tests.
 test-train: train-deps
 	cargo clippy --package anemia-trainer --features torch --all-targets -- --deny warnings
 	cargo test --package anemia-trainer --features torch
 
-# NVIDIA's TensorRT-RTX (170 MB to fetch) reads and builds the networks that the calibrator writes; no GPU is needed.
+# NVIDIA's TensorRT-RTX (170 MB to fetch) reads the networks of models/pallor and builds plans from them; no GPU is needed.
 test-tensorrt-rtx:
 	scripts/tensorrt-rtx.sh
 	ANEMIA_TENSORRT_RTX=$(CURDIR)/.deps/tensorrt-rtx/libanemia_tensorrt.so \
-		cargo test --package anemia-calibrator --test tensorrt_rtx -- --nocapture
+		cargo test --package anemia-engine --test tensorrt_rtx -- --nocapture
 
 # Formatting, lints and documentation, all without a warning.
 lint: deps
