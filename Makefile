@@ -39,7 +39,7 @@ test-memory:
 	CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
 		cargo test --package anemia-tensorrt --test run
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --package anemia-tensorrt --test run \
-		--target $(shell rustc -vV | sed -n 's/^host: //p')
+		--target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir $${CARGO_TARGET_DIR:-target}/sanitized
 
 # The trainer with libtorch: lints and tests.
 test-train: train-deps

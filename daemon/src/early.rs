@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::board::{Board, EngineStatus};
+use crate::config::EngineKind;
 use crate::publish::Link;
 use crate::report::ModelIdentity;
 use crate::service::{BROKER_PATIENCE, Opened};
@@ -22,9 +23,12 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// Prepares the connection, but does not build it yet: most starts build nothing.
-    pub(crate) fn new(opened: &Opened) -> Self {
+    /// Prepares the connection, but does not build it yet: most starts build nothing, and those without TensorRT never do.
+    pub(crate) fn new(opened: &Opened) -> Option<Self> {
         let model = &opened.config().model;
+        if model.engine != EngineKind::Tensorrt {
+            return None;
+        }
         let precision = model.precision.fixed().unwrap_or(Precision::Fp32);
         // A bundle that cannot be opened is told of in a moment.
         let identity = Bundle::open(&model.bundle).ok().map(|bundle| ModelIdentity {
@@ -45,8 +49,9 @@ impl Early {
         };
         let board = Arc::new(Board::new(identity.unwrap_or(unknown)));
         board.engine(EngineStatus::Building, "");
+        board.outbox(opened.waiting());
         let link = opened.link(board.clone(), Arc::new(Notify::new()));
-        Self { board, link: Some(link), running: None }
+        Some(Self { board, link: Some(link), running: None })
     }
 
     /// What is published.

@@ -1,6 +1,7 @@
 //! `anemiad engine`: building, listing and measuring the engines of a model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Instant;
 
 use anemia_bundle::{Bundle, Precision};
@@ -225,8 +226,10 @@ impl Bench {
 /// Shows how far a build is.
 #[allow(clippy::print_stderr)]
 fn follow(building: Building<'_>) -> bool {
+    static WAITING: Once = Once::new();
     match building {
-        Building::Waiting => eprintln!("another process builds a plan; waiting for it"),
+        // Told every half second, and said once.
+        Building::Waiting => WAITING.call_once(|| eprintln!("another process builds a plan; waiting for it")),
         Building::Started(precision) => eprintln!("building the {precision} plan, which takes minutes on a board"),
         Building::Step { phase, step, steps, .. } => eprintln!("{phase}: {step} of {steps}"),
         Building::Ended(_) => {}

@@ -124,7 +124,7 @@ async fn prepare(path: &Path, current: Option<&Running>) -> Result<Prepared, Ref
         let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
         let opened = Opened::new(config, outbox.as_ref())?;
         // Only for a first start: later there is a daemon that tells.
-        let early = outbox.is_none().then(|| Early::new(&opened));
+        let early = if outbox.is_none() { Early::new(&opened) } else { None };
         Ok::<_, Refusal>((opened, early))
     });
     let (opened, mut early) = open.await.map_err(failed)??;

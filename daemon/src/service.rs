@@ -81,6 +81,11 @@ impl Opened {
         &self.config
     }
 
+    /// Results that wait for the broker; 0 where the disk does not tell.
+    pub fn waiting(&self) -> u64 {
+        self.outbox.len().unwrap_or(0)
+    }
+
     /// A connection to the broker for this configuration.
     pub fn link(&self, board: Arc<Board>, stored: Arc<Notify>) -> Link {
         link(&self.config, &self.outbox, board, stored)

@@ -139,10 +139,9 @@ impl EngineError {
         matches!(self, Self::SelfTest { .. } | Self::NoNumber(_))
     }
 
-    /// Why nothing of a bundle can be run: the errors among `all`.
-    pub(crate) fn none_of<T>(all: Vec<Result<T, Self>>) -> Self {
-        let errors: Vec<Self> = all.into_iter().filter_map(Result::err).collect();
-        let causes: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Self::NoPrecision { causes: causes.join("; "), may_pass: errors.iter().any(Self::may_pass) }
+    /// Why nothing of a bundle can be run, for each of its precisions.
+    pub(crate) fn none_of(errors: &[(Precision, Self)]) -> Self {
+        let causes: Vec<String> = errors.iter().map(|(precision, error)| format!("{precision}: {error}")).collect();
+        Self::NoPrecision { causes: causes.join("; "), may_pass: errors.iter().any(|(_, error)| error.may_pass()) }
     }
 }

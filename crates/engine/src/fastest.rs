@@ -62,9 +62,9 @@ pub fn load_fastest(
             }
             Err(error) => {
                 tracing::info!("{precision} is left out: {error}");
-                refused.push(Err::<(), _>(error));
+                refused.push((precision, error));
             }
         }
     }
-    best.map(|(_, engine)| engine).ok_or_else(|| EngineError::none_of(refused))
+    best.map(|(_, engine)| engine).ok_or_else(|| EngineError::none_of(&refused))
 }

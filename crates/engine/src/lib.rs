@@ -127,8 +127,9 @@ pub fn check(bundle: &Bundle, precision: Option<Precision>, options: &EngineOpti
         machine.as_ref().map_or(Ok(()), |machine| machine.check(bundle, model))
     };
     let Some(precision) = precision else {
-        let all: Vec<_> = bundle.manifest().models.iter().map(|model| one(model.precision)).collect();
-        return if all.iter().any(Result::is_ok) { Ok(()) } else { Err(EngineError::none_of(all)) };
+        let all = bundle.manifest().models.iter().map(|model| model.precision);
+        let refused: Vec<_> = all.clone().filter_map(|precision| Some((precision, one(precision).err()?))).collect();
+        return if refused.len() < all.count() { Ok(()) } else { Err(EngineError::none_of(&refused)) };
     };
     one(precision)
 }

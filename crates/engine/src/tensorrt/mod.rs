@@ -102,8 +102,15 @@ impl Machine {
         if let Some(engine) = self.load_kept(bundle, &source, &plans, &key)? {
             return Ok(engine);
         }
-        let lock = plans.lock(&mut || follow(Building::Waiting));
+        let mut waited = false;
+        let lock = plans.lock(&mut || {
+            waited = true;
+            follow(Building::Waiting)
+        });
         let _lock = lock.map_err(|plans::Cancelled| TensorRtError::Cancelled)?;
+        if waited {
+            follow(Building::Ended(precision));
+        }
         // Whoever had the lock may have built this very plan.
         if let Some(engine) = self.load_kept(bundle, &source, &plans, &key)? {
             return Ok(engine);
