@@ -1,7 +1,5 @@
 //! Files that are there as a whole or not at all.
 
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -9,14 +7,7 @@ use serde::Serialize;
 
 /// Writes a text aside, syncs it and renames it.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
-    let aside = path.with_extension("partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&aside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    };
-    write().with_context(|| format!("{}: cannot be written", path.display()))
+    anemia_bundle::write_file(path, text.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
 /// Rows as CSV with a header, written like [`write_text`].

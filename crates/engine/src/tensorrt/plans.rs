@@ -98,7 +98,10 @@ impl Plans<'_> {
 
     /// Says before a build when its result cannot be kept.
     pub(crate) fn check_writable(&self) {
-        let tried = fs::create_dir_all(self.0).and_then(|()| write_file(&self.0.join("written"), b""));
+        let path = self.0.join("written");
+        let tried = fs::create_dir_all(self.0)
+            .and_then(|()| write_file(&path, b"whether it can be"))
+            .and_then(|()| fs::remove_file(&path));
         if let Err(error) = tried {
             self.tell_unwritable(&error);
         }
