@@ -1,9 +1,9 @@
-//! The GPU: context, streams, and memory that both processors see.
+//! The GPU: context, streams, events, and memory that both processors see.
 //!
 //! Only calls of the driver that CUDA 10.2 has, which is what a TX2 NX runs; tests/run.rs holds them against a driver with
 //! nothing else.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -25,7 +25,7 @@ pub struct Device {
 #[derive(Clone, Copy, Debug)]
 struct Handle<T>(T);
 
-// SAFETY: contexts and streams of the driver may be used by every thread (CUDA driver API, "Context management"); a thread only
+// SAFETY: contexts, streams and events of the driver may be used by every thread (CUDA driver API, "Context management"); a thread only
 // has to make the context current before.
 #[allow(unsafe_code)]
 unsafe impl<T> Send for Handle<T> {}
@@ -111,32 +111,59 @@ fn cuda(what: &'static str) -> impl Fn(DriverError) -> TensorRtError {
     }
 }
 
-/// A queue of work for the GPU.
-pub struct Stream(Handle<sys::CUstream>);
+/// A queue of work for the GPU, with the event that says that everything in it is done.
+pub struct Stream {
+    queue: Handle<sys::CUstream>,
+    done: Handle<sys::CUevent>,
+}
 
 impl Stream {
     /// A stream on the GPU whose context is current.
     pub fn new(_: &Device) -> Result<Self, TensorRtError> {
-        result::stream::create(StreamKind::NonBlocking).map(|raw| Self(Handle(raw))).map_err(cuda("make a stream"))
+        // Who waits for the event sleeps. A wait for the stream itself may spin, and a board has few cores.
+        let flags = sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as c_uint
+            | sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
+        let mut done = std::ptr::null_mut();
+        // SAFETY: the function writes one handle. (The safe call takes one flag only.)
+        #[allow(unsafe_code)]
+        unsafe { sys::cuEventCreate(&raw mut done, flags).result() }.map_err(cuda("make an event"))?;
+        let done = Handle(done);
+        match result::stream::create(StreamKind::NonBlocking) {
+            Ok(queue) => Ok(Self { queue: Handle(queue), done }),
+            Err(error) => {
+                destroy(done);
+                Err(cuda("make a stream")(error))
+            }
+        }
     }
 
     pub(crate) fn raw(&self) -> sys::CUstream {
-        self.0.0
+        self.queue.0
     }
 
-    /// Waits until everything in it is done.
+    /// Waits, asleep, until everything in it is done.
     pub fn wait(&self) -> Result<(), TensorRtError> {
-        // SAFETY: the stream is alive.
+        // SAFETY: stream and event are alive and of the same context.
         #[allow(unsafe_code)]
-        unsafe { result::stream::synchronize(self.0.0) }.map_err(cuda("wait for the GPU"))
+        unsafe {
+            result::event::record(self.done.0, self.queue.0).and_then(|()| result::event::synchronize(self.done.0))
+        }
+        .map_err(cuda("wait for the GPU"))
     }
+}
+
+fn destroy(event: Handle<sys::CUevent>) {
+    // SAFETY: who owned it gives it up. What the driver says of it helps nobody any more.
+    #[allow(unsafe_code)]
+    let _ = unsafe { result::event::destroy(event.0) };
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        destroy(self.done);
         // SAFETY: it was created here and is destroyed once. What the driver says of it helps nobody any more.
         #[allow(unsafe_code)]
-        let _ = unsafe { result::stream::destroy(self.0.0) };
+        let _ = unsafe { result::stream::destroy(self.queue.0) };
     }
 }
 
