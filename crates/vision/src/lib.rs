@@ -17,7 +17,9 @@ mod overlay;
 pub mod phantom;
 mod picture;
 mod quality;
+mod resample;
 mod roi;
+mod squeeze;
 
 pub use cutout::{CutOut, InputSpec};
 pub use frame::Frame;
@@ -26,3 +28,4 @@ pub use overlay::{draw_outline, fade_outside};
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_cutout, read_picture, write_png, write_png_grey};
 pub use quality::{GateThresholds, Quality, Rejection};
 pub use roi::Roi;
+pub use squeeze::Squeeze;

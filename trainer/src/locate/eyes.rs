@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anemia_vision::phantom::Phantom;
-use anemia_vision::{BoxLocator, CutOut, Frame, Locator as _, Roi, read_picture};
+use anemia_vision::phantom::{Empty, Phantom};
+use anemia_vision::{Frame, Squeeze, read_picture};
 use anyhow::{Context, Result, ensure};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -18,6 +18,10 @@ use crate::torch::{self, Eyes};
 const SIDE: usize = 256;
 /// Phantoms that are trained on.
 pub(super) const PHANTOMS: usize = 48;
+/// Pictures without a conjunctiva that are trained on.
+pub(super) const EMPTY: usize = 160;
+/// Size of what is rendered.
+const RENDERED: [usize; 2] = [640, 360];
 
 /// One row of `labels.csv`.
 #[derive(Clone, Debug, Deserialize)]
@@ -88,25 +92,35 @@ pub(super) fn folds(eyes: &[Eye], folds: u32, seed: u64) -> Vec<u32> {
 pub(super) fn phantoms(seed: u64) -> Eyes {
     let mut all = Squeezed::default();
     let mut random = Pcg64::seed_from_u64(seed);
+    let [width, height] = RENDERED;
     let mut frame = Frame::default();
     for _ in 0..PHANTOMS {
-        // Other numbers than those that demonstrations and tests use.
-        let seed = random.random_range(1u64 << 32..1 << 40);
-        let roi = Phantom::from_seed(seed).render(640, 360, &mut frame);
-        let white: Vec<u8> = roi.to_mask(640, 360).iter().flat_map(|&inside| [inside; 3]).collect();
+        let roi = Phantom::from_seed(other(&mut random)).render(width, height, &mut frame);
+        let white: Vec<u8> = roi.to_mask(width, height).iter().flat_map(|&inside| [inside; 3]).collect();
         let mut mask = Frame::default();
-        mask.set_rgb(640, 360, &white);
+        mask.set_rgb(width, height, &white);
         all.push(&frame, &mask);
     }
     all.finish()
 }
 
-/// The whole picture as the network gets it: squeezed to a square, whatever its shape.
-pub(super) fn squeeze(frame: &Frame, side: usize) -> Vec<u8> {
-    let (mut roi, mut cutout) = (Roi::default(), CutOut::new());
-    BoxLocator { x: 0, y: 0, width: frame.width(), height: frame.height() }.locate(frame, &mut roi);
-    cutout.cut(frame, &roi, side, side);
-    cutout.pixels().to_vec()
+/// Pictures without a conjunctiva.
+pub(super) fn empty(seed: u64) -> Eyes {
+    let mut all = Squeezed::default();
+    let mut random = Pcg64::seed_from_u64(seed ^ 1);
+    let [width, height] = RENDERED;
+    let mut frame = Frame::default();
+    let nothing = Frame::new(width, height);
+    for kind in Empty::TAUGHT.into_iter().cycle().take(EMPTY) {
+        kind.render(other(&mut random), width, height, &mut frame);
+        all.push(&frame, &nothing);
+    }
+    all.finish()
+}
+
+/// The number of a phantom that demonstrations and tests do not use.
+fn other(random: &mut Pcg64) -> u64 {
+    random.random_range(1u64 << 32..1 << 40)
 }
 
 #[derive(Default)]
@@ -118,12 +132,15 @@ struct Squeezed {
 
 impl Squeezed {
     fn push(&mut self, frame: &Frame, mask: &Frame) {
-        let (picture, mask) = (squeeze(frame, SIDE), squeeze(mask, SIDE));
+        let mut squeeze = Squeeze::new();
+        let picture = squeeze.squeeze(frame, SIDE, SIDE).to_vec();
+        let mask = squeeze.squeeze(mask, SIDE, SIDE);
         for channel in 0..3 {
             self.planes.extend(picture.chunks_exact(3).map(|pixel| pixel[channel]));
         }
         self.planes.extend(mask.chunks_exact(3).map(|pixel| pixel[0]));
-        let (mut weight, mut x, mut y) = (1e-6, 0.0, 0.0);
+        // Of nothing, the middle is that of the picture.
+        let (mut weight, mut x, mut y) = (1e-6, 5e-7 * SIDE as f32, 5e-7 * SIDE as f32);
         for (at, pixel) in mask.chunks_exact(3).enumerate() {
             let inside = f32::from(pixel[0]);
             weight += inside;

@@ -17,7 +17,8 @@ use crate::output::{progress, say, tell};
 use crate::run_folder::RunFolder;
 use crate::torch::{self, Conventions, Eyes, Locator, Plan, Pretrained, Weights, locate, train};
 use card::{Figures, Overlap, card};
-use eyes::{Eye, folds, phantoms, photographs, read, read_labels, squeeze};
+use anemia_vision::Squeeze;
+use eyes::{Eye, empty, folds, phantoms, photographs, read, read_labels};
 
 /// Width and height of the network's input.
 const SIZE: usize = 192;
@@ -108,7 +109,7 @@ impl Locate {
             libtorch: torch::LIBTORCH,
         };
         let folder = RunFolder::open(&self.run, &settings)?;
-        let phantoms = phantoms(self.seed);
+        let rendered = [phantoms(self.seed), empty(self.seed)];
         let network = lid_net(epsilon);
 
         let folds = folds(&eyes, self.folds, self.seed);
@@ -122,7 +123,7 @@ impl Locate {
                     let learn = (0..eyes.len()).filter(|&index| folds[index] != fold).collect();
                     let start = Weights::start(&network, &pretrained, torch::device(), self.seed)?;
                     let weights =
-                        self.train(&network, &photographs, &phantoms, learn, u64::from(fold), &part, start)?;
+                        self.train(&network, &photographs, &rendered, learn, u64::from(fold), &part, start)?;
                     let rows = (0..eyes.len()).filter(|&index| folds[index] == fold).map(|index| {
                         let iou = self.overlap(&network, &weights, &eyes[index])?;
                         let Eye { image, number, .. } = &eyes[index];
@@ -148,7 +149,7 @@ impl Locate {
         let part = folder.part("all")?;
         let all = (0..eyes.len()).collect();
         let start = Weights::start(&network, &pretrained, torch::device(), self.seed)?;
-        let weights = self.train(&network, &photographs, &phantoms, all, u64::from(u32::MAX), &part, start)?;
+        let weights = self.train(&network, &photographs, &rendered, all, u64::from(u32::MAX), &part, start)?;
         let model = export(&network, &weights.values(), SIZE as i64, OUTPUT)?;
         let side = SIZE as u32;
         let content = Content {
@@ -173,13 +174,13 @@ impl Locate {
         &self,
         network: &Network,
         photographs: &Eyes,
-        phantoms: &Eyes,
+        [phantoms, empty]: &[Eyes; 2],
         learn: Vec<usize>,
         stream: u64,
         folder: &Path,
         start: Weights,
     ) -> Result<Weights> {
-        let locator = Locator { network, photographs, phantoms, train: learn, size: SIZE as i64 };
+        let locator = Locator { network, photographs, phantoms, empty, train: learn, size: SIZE as i64 };
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bar = progress(self.epochs, &name);
         let plan = Plan {
@@ -202,9 +203,10 @@ impl Locate {
     /// Intersection over union with the mask, at the size of the picture.
     fn overlap(&self, network: &Network, weights: &Weights, eye: &Eye) -> Result<f64> {
         let (frame, mask) = read(&self.data, eye)?;
-        let pixels = squeeze(&frame, SIZE);
+        let mut squeeze = Squeeze::new();
+        let pixels = squeeze.squeeze(&frame, SIZE, SIZE);
         let size = [frame.width() as i64, frame.height() as i64];
-        let map = locate(network, weights, &pixels, SIZE as i64, size);
+        let map = locate(network, weights, pixels, SIZE as i64, size);
         let (mut both, mut either) = (0u64, 0u64);
         for (logit, pixel) in map.iter().zip(mask.rgb().chunks_exact(3)) {
             let (found, wanted) = (*logit > 0.0, pixel[0] != 0);

@@ -8,9 +8,8 @@ use tch::{Device, Kind, Tensor};
 use super::{Epoch, Mode, Task, Weights, forward};
 use crate::network::{Network, Parameter, Role};
 
-/// Photographs and phantoms in one step.
+/// Photographs in one step; with them come a phantom and a picture without a conjunctiva.
 const PHOTOGRAPHS: usize = 7;
-const PHANTOMS: usize = 1;
 /// The first layers of the encoder, which see edges and colours, stay as ImageNet made them.
 const FROZEN: [&str; 4] = ["features.0.", "features.1.", "features.2.", "features.3."];
 
@@ -24,11 +23,13 @@ pub(crate) struct Eyes {
     pub(crate) centres: Vec<[f32; 2]>,
 }
 
-/// A locator that learns from some of the photographs and from all phantoms.
+/// A locator that learns from some of the photographs and from everything that is rendered.
 pub(crate) struct Locator<'a> {
     pub(crate) network: &'a Network,
     pub(crate) photographs: &'a Eyes,
     pub(crate) phantoms: &'a Eyes,
+    /// Pictures without a conjunctiva.
+    pub(crate) empty: &'a Eyes,
     /// The photographs that are trained on.
     pub(crate) train: Vec<usize>,
     /// Width and height of the network's input.
@@ -50,25 +51,24 @@ impl Task for Locator<'_> {
         if parameter.role == Role::Kernel { 0.01 } else { 0.0 }
     }
 
-    /// Every photograph once, and with each handful a phantom: its index follows those of the photographs.
+    /// Every photograph once, and with each handful what is rendered. Indices go on through the three sets.
     fn batches(&self, random: &mut Pcg64) -> Vec<Vec<usize>> {
         let mut order = self.train.clone();
         order.shuffle(random);
-        let (photographs, phantoms) = (self.photographs.aspects.len(), self.phantoms.aspects.len());
+        let [photographs, phantoms, empty] = self.sets().map(|eyes| eyes.aspects.len());
         let batch = |some: &[usize]| {
-            let phantoms = (0..PHANTOMS).map(|_| photographs + random.random_range(0..phantoms));
-            some.iter().copied().chain(phantoms).collect()
+            let phantom = photographs + random.random_range(0..phantoms);
+            let empty = photographs + phantoms + random.random_range(0..empty);
+            some.iter().copied().chain([phantom, empty]).collect()
         };
         order.chunks(PHOTOGRAPHS).map(batch).collect()
     }
 
     fn loss(&self, weights: &Weights, batch: &[usize], random: &mut Pcg64) -> (Tensor, f64) {
         let device = weights.trained.device();
-        let photographs = self.photographs.aspects.len();
         let (mut planes, mut transforms) = (Vec::new(), Vec::new());
         for &index in batch {
-            let (eyes, at) =
-                if index < photographs { (self.photographs, index) } else { (self.phantoms, index - photographs) };
+            let (eyes, at) = self.picture(index);
             planes.push(eyes.planes.get(at as i64));
             transforms.extend(window(eyes.aspects[at], eyes.centres[at], random));
         }
@@ -93,6 +93,23 @@ impl Task for Locator<'_> {
 
     fn validate(&self, _weights: &Weights, _row: &mut Epoch) -> Option<f64> {
         None
+    }
+}
+
+impl Locator<'_> {
+    fn sets(&self) -> [&Eyes; 3] {
+        [self.photographs, self.phantoms, self.empty]
+    }
+
+    /// The set that an index belongs to, and its place there.
+    fn picture(&self, mut index: usize) -> (&Eyes, usize) {
+        for eyes in [self.photographs, self.phantoms] {
+            if index < eyes.aspects.len() {
+                return (eyes, index);
+            }
+            index -= eyes.aspects.len();
+        }
+        (self.empty, index)
     }
 }
 

@@ -5,6 +5,7 @@
 //! cells is cleaned, and the component with most redness above that limit is taken if its shape is plausible.
 //! The constants are the best of a small grid on 60 photographs; docs/design/locator.md has the figures.
 
+use super::cells::Cells;
 use crate::{Frame, Locator, Roi};
 
 /// Longest side of the grid in cells: a conjunctiva that fills a tenth of the picture still has a few hundred.
@@ -29,10 +30,7 @@ pub struct ColourLocator {
     sums: Vec<[u32; 3]>,
     redness: Vec<f32>,
     scratch: Vec<f32>,
-    mask: Vec<bool>,
-    aside: Vec<bool>,
-    label: Vec<u32>,
-    stack: Vec<usize>,
+    cells: Cells,
 }
 
 impl Default for ColourLocator {
@@ -55,10 +53,7 @@ impl ColourLocator {
             sums: Vec::new(),
             redness: Vec::new(),
             scratch: Vec::new(),
-            mask: Vec::new(),
-            aside: Vec::new(),
-            label: Vec::new(),
-            stack: Vec::new(),
+            cells: Cells::default(),
         }
     }
 
@@ -85,12 +80,6 @@ impl ColourLocator {
                 .extend(self.sums.iter().map(|sum| redness(&self.linear, sum.map(|total| (total / count) as u8))));
         }
         self.scratch.resize(cells, 0.0);
-        self.mask.resize(cells, false);
-        self.aside.resize(cells, false);
-        self.label.resize(cells, 0);
-        // Every cell enters the stack at most once for each of its four neighbours.
-        self.stack.clear();
-        self.stack.reserve(cells * 4);
     }
 
     /// Binomial blur 1-2-1 in both directions; the outermost cells stay as they are.
@@ -128,102 +117,11 @@ impl ColourLocator {
         0.0
     }
 
-    /// Erosion (`grow` false) or dilation (`grow` true) by a cross of one cell.
-    fn morph(&mut self, grow: bool) {
-        let (columns, rows) = (self.columns, self.rows);
-        for row in 0..rows {
-            for column in 0..columns {
-                let at = row * columns + column;
-                let neighbours = [
-                    (column > 0).then(|| at - 1),
-                    (column + 1 < columns).then_some(at + 1),
-                    (row > 0).then(|| at - columns),
-                    (row + 1 < rows).then_some(at + columns),
-                ];
-                let other = neighbours.into_iter().flatten().any(|neighbour| self.mask[neighbour] == grow);
-                self.aside[at] = if grow { self.mask[at] || other } else { self.mask[at] && !other };
-            }
-        }
-        std::mem::swap(&mut self.mask, &mut self.aside);
-    }
-
-    /// Labels the cells for which `self.mask` equals `value`, from `seed`, and gives their number and total weight.
-    fn flood(&mut self, seed: usize, value: bool, label: u32, weight: impl Fn(f32) -> f32) -> (usize, f32) {
-        let (columns, rows) = (self.columns, self.rows);
-        let (mut cells, mut total) = (0, 0.0);
-        self.stack.push(seed);
-        while let Some(at) = self.stack.pop() {
-            if self.mask[at] != value || self.label[at] != 0 {
-                continue;
-            }
-            self.label[at] = label;
-            cells += 1;
-            total += weight(self.redness[at]);
-            let (row, column) = (at / columns, at % columns);
-            if column > 0 {
-                self.stack.push(at - 1);
-            }
-            if column + 1 < columns {
-                self.stack.push(at + 1);
-            }
-            if row > 0 {
-                self.stack.push(at - columns);
-            }
-            if row + 1 < rows {
-                self.stack.push(at + columns);
-            }
-        }
-        (cells, total)
-    }
-
-    /// Keeps the component with most redness above `limit`, and gives its number of cells.
-    fn keep_strongest(&mut self, limit: f32) -> usize {
-        self.label.fill(0);
-        let (mut best, mut best_weight, mut best_cells) = (0, 0.0, 0);
-        let mut next = 0;
-        for seed in 0..self.mask.len() {
-            if self.mask[seed] && self.label[seed] == 0 {
-                next += 1;
-                let (cells, weight) = self.flood(seed, true, next, |redness| (redness - limit).max(0.0));
-                if weight > best_weight {
-                    (best, best_weight, best_cells) = (next, weight, cells);
-                }
-            }
-        }
-        for (inside, &label) in self.mask.iter_mut().zip(&self.label) {
-            *inside = best != 0 && label == best;
-        }
-        best_cells
-    }
-
     /// Brings the mask of cells back to pixels.
     fn write_roi(&self, cell: usize, roi: &mut Roi) {
-        let (mut left, mut right, mut top, mut bottom) = (usize::MAX, 0, usize::MAX, 0);
-        for at in (0..self.mask.len()).filter(|&at| self.mask[at]) {
-            let (row, column) = (at / self.columns, at % self.columns);
-            (left, right) = (left.min(column), right.max(column + 1));
-            (top, bottom) = (top.min(row), bottom.max(row + 1));
-        }
-        if right > 0 {
-            let inside = |x, y| self.mask[y / cell * self.columns + x / cell];
-            roi.set_from(left * cell, top * cell, right * cell, bottom * cell, inside);
-        }
-    }
-
-    /// Fills what the mask encloses: reflections and vessels.
-    fn fill_holes(&mut self) {
-        let (columns, rows) = (self.columns, self.rows);
-        self.label.fill(0);
-        let border = (0..columns)
-            .flat_map(|column| [column, (rows - 1) * columns + column])
-            .chain((0..rows).flat_map(|row| [row * columns, row * columns + columns - 1]));
-        for seed in border {
-            if self.label[seed] == 0 {
-                self.flood(seed, false, 1, |_| 0.0);
-            }
-        }
-        for (inside, &label) in self.mask.iter_mut().zip(&self.label) {
-            *inside = label == 0;
+        if let Some(edges) = self.cells.edges() {
+            let [left, top, right, bottom] = edges.map(|edge| edge * cell);
+            roi.set_from(left, top, right, bottom, |x, y| self.cells.is_inside(y / cell * self.columns + x / cell));
         }
     }
 }
@@ -243,20 +141,19 @@ impl Locator for ColourLocator {
             return false;
         }
         let limit = peak * SHARE_OF_PEAK;
-        for (inside, &redness) in self.mask.iter_mut().zip(&self.redness) {
-            *inside = redness > limit;
-        }
+        self.cells.set(self.columns, self.rows, |at| self.redness[at] > limit);
         for grow in [false, true] {
-            self.morph(grow);
+            self.cells.morph(grow);
         }
-        let cells = self.keep_strongest(limit);
-        if !AREA.contains(&(cells as f32 / self.mask.len() as f32)) {
+        let [part, _] = self.cells.strongest(|at| (self.redness[at] - limit).max(0.0));
+        self.cells.keep(part);
+        if !AREA.contains(&(part.cells as f32 / self.redness.len() as f32)) {
             return false;
         }
         for grow in [true, true, false, false] {
-            self.morph(grow);
+            self.cells.morph(grow);
         }
-        self.fill_holes();
+        self.cells.fill_holes();
         self.write_roi(cell, roi);
         if (roi.width() as f32) < MIN_ASPECT * roi.height() as f32 {
             roi.clear();

@@ -1,5 +1,6 @@
 //! Finding the palpebral conjunctiva in a frame.
 
+mod cells;
 mod colour;
 
 pub use colour::ColourLocator;

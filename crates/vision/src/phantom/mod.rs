@@ -5,6 +5,7 @@
 //! v grows downwards. From top to bottom, the curves `upper lid`, `fornix`, `lid margin` and `lid edge` bound the
 //! eyeball, the palpebral conjunctiva and the rim of the lid.
 
+mod empty;
 mod noise;
 mod paint;
 mod strokes;
@@ -12,7 +13,20 @@ mod strokes;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
+pub use empty::Empty;
+
 use crate::{Frame, Roi};
+
+/// What the lids of a phantom do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lids {
+    /// The lower one is pulled down: the conjunctiva is to be seen.
+    Pulled,
+    /// The eye is open, and nobody pulls.
+    Resting,
+    /// The eye is closed.
+    Closed,
+}
 
 /// A rendered eye: everything that can vary, drawn from a seed.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +47,8 @@ pub struct Phantom {
     pub iris: f32,
     /// Direction of the gaze, in eye units from the middle of the eye.
     pub gaze: [f32; 2],
+    /// What the lids do; those of a seed are pulled.
+    pub lids: Lids,
     /// How far the lid is pulled down, 0.8 to 1.2.
     pub pull: f32,
     /// Strength of the reflections on wet tissue, 0 to 1.
@@ -61,6 +77,7 @@ impl Phantom {
             skin: between(0.0, 1.0),
             iris: between(0.0, 1.0).powi(3),
             gaze: [between(-0.14, 0.14), between(-0.30, -0.20)],
+            lids: Lids::Pulled,
             pull: between(0.85, 1.15),
             glare: between(0.1, 0.8),
             blur: between(0.0, 2.99) as u32,
@@ -91,15 +108,25 @@ impl Phantom {
     }
 
     fn upper_lid(&self, u: f32) -> f32 {
-        -0.40 * arch(u, 2.2) - 0.05 * u * arch(u, 2.0)
+        match self.lids {
+            Lids::Pulled | Lids::Resting => -0.40 * arch(u, 2.2) - 0.05 * u * arch(u, 2.0),
+            Lids::Closed => self.lid_margin(u),
+        }
     }
 
     fn fornix(&self, u: f32) -> f32 {
-        0.30 * self.pull * arch(u, 2.0)
+        match self.lids {
+            Lids::Pulled => 0.30 * self.pull * arch(u, 2.0),
+            Lids::Resting | Lids::Closed => self.lid_margin(u),
+        }
     }
 
     fn lid_margin(&self, u: f32) -> f32 {
-        0.62 * self.pull * arch(u, 2.6)
+        match self.lids {
+            Lids::Pulled => 0.62 * self.pull * arch(u, 2.6),
+            Lids::Resting => 0.24 * self.pull * arch(u, 2.2),
+            Lids::Closed => 0.16 * self.pull * arch(u, 2.2),
+        }
     }
 
     fn lid_edge(&self, u: f32) -> f32 {

@@ -25,8 +25,8 @@ impl Canvas {
     }
 }
 
-const SKIN_LIGHT: [f32; 3] = [0.86, 0.68, 0.58];
-const SKIN_DARK: [f32; 3] = [0.36, 0.24, 0.18];
+pub(super) const SKIN_LIGHT: [f32; 3] = [0.86, 0.68, 0.58];
+pub(super) const SKIN_DARK: [f32; 3] = [0.36, 0.24, 0.18];
 const SCLERA: [f32; 3] = [0.90, 0.88, 0.86];
 const TISSUE_RED: [f32; 3] = [0.76, 0.26, 0.27];
 const TISSUE_PALE: [f32; 3] = [0.87, 0.64, 0.60];
@@ -49,7 +49,7 @@ pub(super) fn surfaces(phantom: &Phantom, view: &View, canvas: &mut Canvas) {
         }
         // Top to bottom; each boundary is a pixel wide, so that edges are smooth.
         let mut colour = eyeball(phantom, u, v, upper, fornix, seed);
-        if v > fornix - edge {
+        if v > fornix - edge && margin > fornix {
             let depth = ((v - fornix) / (margin - fornix).max(1e-3)).clamp(0.0, 1.0);
             colour = blend(colour, tissue(phantom, u, v, depth, seed), ramp(fornix - edge, fornix + edge, v));
         }
