@@ -3,6 +3,7 @@
 //! The resize is that of `resample.rs`, horizontally and then vertically, rounded to 8 bits after each pass. Integers make the
 //! result the same on every machine, and a cut-out that was saved as PNG is exactly what the network saw.
 
+use crate::quality::is_specular;
 use crate::resample::{Filter, grow};
 use crate::{Frame, Roi};
 
@@ -64,7 +65,7 @@ impl CutOut {
         Self::default()
     }
 
-    /// Composites the ROI over black, crops to its box, and resizes to `width` × `height` pixels.
+    /// Composites the ROI over black, fills reflections, crops to its box, and resizes to `width` × `height` pixels.
     ///
     /// Panics if the ROI is empty or does not lie in the frame: the caller has asked a locator before.
     pub fn cut(&mut self, frame: &Frame, roi: &Roi, width: usize, height: usize) {
@@ -86,6 +87,7 @@ impl CutOut {
                 *out = [source[0] & inside, source[1] & inside, source[2] & inside, 0].map(i32::from);
             }
             let mask = roi.row(row);
+            fill_reflections(&mut self.masked_row, mask);
             let first = mask.iter().position(|&inside| inside != 0).unwrap_or(roi.width());
             let end = mask.iter().rposition(|&inside| inside != 0).map_or(first, |last| last + 1);
             self.horizontal.across(&self.masked_row, first..end, &mut self.narrow[row * width * 3..][..width * 3]);
@@ -108,5 +110,43 @@ impl CutOut {
     /// Height of the last cut-out in pixels.
     pub fn height(&self) -> usize {
         self.height
+    }
+}
+
+/// Puts what lies beside them in the place of reflections: the lamp says nothing about the tissue.
+///
+/// Each run of them in a row, and a pixel more at both ends, becomes a straight line between the tissue to its left and to
+/// its right. docs/design/quality.md shows what that is worth.
+fn fill_reflections(row: &mut [[i32; 4]], mask: &[u8]) {
+    let is_reflection = |pixel: &[i32; 4]| {
+        let (least, greatest) = (pixel[0].min(pixel[1]).min(pixel[2]), pixel[0].max(pixel[1]).max(pixel[2]));
+        is_specular(least as u8, greatest as u8)
+    };
+    let mut at = 0;
+    while let Some(found) = row[at..].iter().position(is_reflection) {
+        let (start, mut end) = ((at + found).saturating_sub(1).max(at), at + found + 1);
+        // Runs that nearly touch are one.
+        while row[end..].iter().take(3).any(is_reflection) {
+            end += 1;
+        }
+        end = (end + 1).min(row.len());
+        let is_tissue = |at: usize| mask[at] != 0;
+        let before = start.checked_sub(1).filter(|&at| is_tissue(at)).map(|at| row[at]);
+        let after = (end < row.len() && is_tissue(end)).then(|| row[end]);
+        if let (Some(left), Some(right)) = (before.or(after), after.or(before)) {
+            let length = (end - start + 1) as i32;
+            for (step, pixel) in (1..length).zip(&mut row[start..end]) {
+                // Outside of the mask it stays black.
+                if *pixel != [0; 4] {
+                    for channel in 0..3 {
+                        pixel[channel] = (left[channel] * (length - step) + right[channel] * step) / length;
+                    }
+                }
+            }
+        }
+        at = end;
+        if at >= row.len() {
+            break;
+        }
     }
 }

@@ -20,12 +20,14 @@ mod quality;
 mod resample;
 mod roi;
 mod squeeze;
+mod track;
 
 pub use cutout::{CutOut, InputSpec};
 pub use frame::Frame;
-pub use locate::{AlphaLocator, BoxLocator, ColourLocator, Locator};
+pub use locate::{AlphaLocator, BoxLocator, ColourLocator, Locator, MapReader};
 pub use overlay::{draw_outline, fade_outside};
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_cutout, read_picture, write_png, write_png_grey};
 pub use quality::{GateThresholds, Quality, Rejection};
 pub use roi::Roi;
 pub use squeeze::Squeeze;
+pub use track::{Followed, Tracker};

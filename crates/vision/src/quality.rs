@@ -22,6 +22,12 @@ pub struct Quality {
     pub clipped: f32,
     /// Share of pixels, 0 to 1, that are specular reflections: bright and without colour.
     pub glare: f32,
+    /// Red of the mean colour, in its green: what grey light on pale tissue keeps above 1.
+    pub red: f32,
+    /// Blue of the mean colour, in its green: the colour of the light more than that of the tissue.
+    pub blue: f32,
+    /// How fast the tissue moves, in its widths a second; 0 for a single picture.
+    pub motion: f32,
 }
 
 /// The limits of the quality gate. A picture that breaks one is rejected with the first reason in this order.
@@ -39,6 +45,27 @@ pub struct GateThresholds {
     pub max_glare: f32,
     /// Least sharpness.
     pub min_sharpness: f32,
+    /// Greatest speed, in widths of the tissue a second.
+    pub max_motion: f32,
+    /// Least and greatest red of the mean colour, in its green.
+    pub red: [f32; 2],
+    /// Least and greatest blue of the mean colour, in its green.
+    pub blue: [f32; 2],
+}
+
+impl GateThresholds {
+    /// A gate that lets everything through in which there is tissue.
+    pub const OPEN: Self = Self {
+        min_tissue_px: 0,
+        min_exposure: 0.0,
+        max_exposure: f32::INFINITY,
+        max_clipped: f32::INFINITY,
+        max_glare: f32::INFINITY,
+        min_sharpness: 0.0,
+        max_motion: f32::INFINITY,
+        red: [0.0, f32::INFINITY],
+        blue: [0.0, f32::INFINITY],
+    };
 }
 
 /// Why a picture gets no verdict.
@@ -55,8 +82,16 @@ pub enum Rejection {
     TooBright,
     /// Reflections cover too much of the tissue.
     Glare,
+    /// The tissue moves from frame to frame.
+    Moving,
     /// The tissue is out of focus or moved.
     Blurred,
+    /// The light has a colour in which the model cannot judge.
+    ColourCast,
+    /// More than one eye is in view.
+    SeveralEyes,
+    /// The eye is the wrong way round: so is the camera, or the patient.
+    UpsideDown,
     /// The network gave no number, or one that is not finite.
     EngineFailed,
     /// The camera gave no picture at all.
@@ -65,13 +100,17 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order in which they are checked.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::NoConjunctiva,
         Self::TooSmall,
         Self::TooDark,
         Self::TooBright,
         Self::Glare,
+        Self::Moving,
         Self::Blurred,
+        Self::ColourCast,
+        Self::SeveralEyes,
+        Self::UpsideDown,
         Self::EngineFailed,
         Self::NoPicture,
     ];
@@ -84,7 +123,11 @@ impl Rejection {
             Self::TooDark => ("too_dark", "more light is needed"),
             Self::TooBright => ("too_bright", "less light is needed"),
             Self::Glare => ("glare", "turn a little to move the reflection away"),
-            Self::Blurred => ("blurred", "hold still"),
+            Self::Blurred => ("blurred", "hold still, a little nearer or farther"),
+            Self::Moving => ("moving", "hold still"),
+            Self::ColourCast => ("colour_cast", "use white light, and set the camera's white balance"),
+            Self::SeveralEyes => ("several_eyes", "only one eye in view, please"),
+            Self::UpsideDown => ("upside_down", "turn the camera the right way up"),
             Self::EngineFailed => ("engine_failed", "the network gave no result; call the service"),
             Self::NoPicture => ("no_picture", "the camera gives no pictures; call the service"),
         }
@@ -103,7 +146,7 @@ impl Quality {
         if roi.is_empty() {
             return Self::default();
         }
-        let (mut luma_sum, mut clipped, mut glare) = (0u64, 0u32, 0u32);
+        let (mut sums, mut clipped, mut glare) = ([0u64; 3], 0u32, 0u32);
         let (mut edge_sum, mut edges) = (0u64, 0u32);
         // A thin ROI has no pixel with neighbours that far above and below.
         let step = (roi.width() / 112).min(roi.height().saturating_sub(1) / 2).max(1);
@@ -125,10 +168,10 @@ impl Quality {
                 }
                 measured += 1;
                 let here = luma(pixel);
-                luma_sum += u64::from(here);
+                (0..3).for_each(|channel| sums[channel] += u64::from(pixel[channel]));
                 let (least, greatest) = (pixel[0].min(pixel[1]).min(pixel[2]), pixel[0].max(pixel[1]).max(pixel[2]));
                 clipped += u32::from(greatest >= 254);
-                glare += u32::from(least >= 200 && greatest - least <= 40);
+                glare += u32::from(is_specular(least, greatest));
                 // The edge of the mask is not an edge of the tissue: only pixels with all four neighbours count.
                 if let Some((above, below, mask_above, mask_below)) = framed
                     && column >= step
@@ -147,13 +190,17 @@ impl Quality {
         }
         // A tissue so thin that no row of it was looked at counts as black.
         let area = measured.max(1) as f32;
-        let mean = luma_sum as f32 / area;
+        let [red, green, blue] = sums.map(|sum| sum as f32 / area);
+        let mean = 77.0 * red + 150.0 * green + 29.0 * blue;
         Self {
             tissue_px: roi.area() as u32,
             sharpness: (edge_sum as f32 / edges.max(1) as f32).sqrt() / mean.max(1.0),
             exposure: mean / (256.0 * 255.0),
             clipped: clipped as f32 / area,
             glare: glare as f32 / area,
+            red: red / green.max(1.0),
+            blue: blue / green.max(1.0),
+            motion: 0.0,
         }
     }
 
@@ -165,10 +212,21 @@ impl Quality {
             (self.exposure < limits.min_exposure, Rejection::TooDark),
             (self.exposure > limits.max_exposure || self.clipped > limits.max_clipped, Rejection::TooBright),
             (self.glare > limits.max_glare, Rejection::Glare),
+            (self.motion > limits.max_motion, Rejection::Moving),
             (self.sharpness < limits.min_sharpness, Rejection::Blurred),
+            (!within(self.red, limits.red) || !within(self.blue, limits.blue), Rejection::ColourCast),
         ];
         checks.into_iter().find(|(broken, _)| *broken).map(|(_, reason)| reason)
     }
+}
+
+fn within(value: f32, [least, greatest]: [f32; 2]) -> bool {
+    (least..=greatest).contains(&value)
+}
+
+/// Whether a pixel with that least and greatest channel is a reflection of the lamp: bright and without colour.
+pub(crate) fn is_specular(least: u8, greatest: u8) -> bool {
+    least >= 200 && greatest - least <= 40
 }
 
 /// Luma of BT.601 with weights of 1/256, 0 to 255·256.

@@ -6,7 +6,7 @@ use crate::Frame;
 ///
 /// The mask covers only the box and is tight: its first and last row and column each hold at least one pixel.
 /// An empty ROI has area 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Roi {
     x: usize,
     y: usize,
@@ -14,6 +14,21 @@ pub struct Roi {
     height: usize,
     area: usize,
     mask: Vec<u8>,
+}
+
+impl Clone for Roi {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Memory is reused.
+    fn clone_from(&mut self, other: &Self) {
+        let Self { x, y, width, height, area, ref mask } = *other;
+        (self.x, self.y, self.width, self.height, self.area) = (x, y, width, height, area);
+        self.mask.clone_from(mask);
+    }
 }
 
 impl Roi {
@@ -87,29 +102,53 @@ impl Roi {
         self.mask.clear();
     }
 
-    /// Takes over the part of `inside` that lies in the given box, and tightens the box around it.
+    /// Takes over the part of `inside` that lies in the given box, and tightens the box around it. Memory is reused.
     ///
-    /// `inside(x, y)` is asked once or twice for each frame pixel of the box `x0..x1`, `y0..y1`. Memory is reused.
+    /// `inside(x, y)` is asked once for each frame pixel of the box `x0..x1`, `y0..y1`.
     pub fn set_from(&mut self, x0: usize, y0: usize, x1: usize, y1: usize, inside: impl Fn(usize, usize) -> bool) {
+        self.set_rows([x0, y0, x1, y1], |y, mask| {
+            for (pixel, x) in mask.iter_mut().zip(x0..) {
+                *pixel = if inside(x, y) { 255 } else { 0 };
+            }
+        });
+    }
+
+    /// The same row by row: `draw(y, mask)` writes 255 for every pixel of a row of the box that is inside, and 0 for the others.
+    pub(crate) fn set_rows(&mut self, [x0, y0, x1, y1]: [usize; 4], mut draw: impl FnMut(usize, &mut [u8])) {
         self.clear();
+        let (width, height) = (x1.saturating_sub(x0), y1.saturating_sub(y0));
+        self.mask.resize(width * height, 0);
         let (mut left, mut right, mut top, mut bottom) = (usize::MAX, 0, usize::MAX, 0);
-        for y in y0..y1 {
-            let Some(first) = (x0..x1).find(|&x| inside(x, y)) else { continue };
-            let last = (first..x1).rev().find(|&x| inside(x, y)).unwrap_or(first);
-            left = left.min(first);
-            right = right.max(last);
-            top = top.min(y);
-            bottom = y;
+        if width > 0 {
+            for (row, mask) in self.mask.chunks_exact_mut(width).enumerate() {
+                draw(y0 + row, mask);
+                let Some(first) = mask.iter().position(|&inside| inside != 0) else { continue };
+                let last = mask.iter().rposition(|&inside| inside != 0).unwrap_or(first);
+                (left, right) = (left.min(first), right.max(last));
+                (top, bottom) = (top.min(row), row);
+            }
         }
         if top == usize::MAX {
+            self.clear();
             return;
         }
-        (self.x, self.y) = (left, top);
+        (self.x, self.y) = (x0 + left, y0 + top);
         (self.width, self.height) = (right - left + 1, bottom - top + 1);
-        for y in top..=bottom {
-            self.mask.extend((left..=right).map(|x| if inside(x, y) { 255 } else { 0 }));
+        // To the front, row by row: what a row is moved over was moved before.
+        for row in 0..self.height {
+            let from = (top + row) * width + left;
+            self.mask.copy_within(from..from + self.width, row * self.width);
         }
-        self.area = self.mask.iter().map(|&m| usize::from(m != 0)).sum();
+        self.mask.truncate(self.width * self.height);
+        self.area = self.mask.iter().map(|&inside| usize::from(inside != 0)).sum();
+    }
+
+    /// Moves it by whole pixels, to the right and down; empty if it would leave a frame of that width and height.
+    pub(crate) fn shift(&mut self, [right, down]: [isize; 2], [width, height]: [usize; 2]) {
+        match (self.x.checked_add_signed(right), self.y.checked_add_signed(down)) {
+            (Some(x), Some(y)) if x + self.width <= width && y + self.height <= height => (self.x, self.y) = (x, y),
+            _ => self.clear(),
+        }
     }
 
     /// Intersection over union with another ROI of the same frame, 0 to 1; 0 when both are empty.

@@ -10,6 +10,9 @@ const LIMITS: GateThresholds = GateThresholds {
     max_clipped: 0.6,
     max_glare: 0.4,
     min_sharpness: 0.006,
+    max_motion: 0.3,
+    red: [1.1, 3.5],
+    blue: [0.5, 1.2],
 };
 
 fn render(phantom: &Phantom) -> (Frame, Roi) {

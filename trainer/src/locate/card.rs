@@ -6,7 +6,7 @@ use anemia_bundle::{Metric, Training};
 use anemia_evaluation::{Interval, ROUNDS, SEED, bootstrap};
 use serde::{Deserialize, Serialize};
 
-use super::eyes::PHANTOMS;
+use super::eyes::{EMPTY, PHANTOMS};
 use super::{Locate, SIZE};
 
 /// One row of `overlaps.csv`.
@@ -74,7 +74,8 @@ pub(super) fn card(
         "# Model card: locator {}\n\nFinds the palpebral conjunctiva in a picture of a whole eye with the lower lid pulled \
          down. It says nothing about anemia.\n\n| | |\n|---|---|\n| what | first five stages of MobileNetV2 with a feature \
          pyramid, {numbers} trained numbers; one logit for each 2×2 pixels |\n| input | the whole picture squeezed to \
-         {SIZE}×{SIZE} RGB |\n| trained on | {}, and {PHANTOMS} phantoms |\n\n## What was measured\n\nOverlap (intersection \
+         {SIZE}×{SIZE} RGB |\n| trained on | {}, {PHANTOMS} phantoms, and {EMPTY} rendered pictures without a conjunctiva; turned \
+         upside down, eyes count as such, too |\n\n## What was measured\n\nOverlap (intersection \
          over union, IoU) with outlines that people drew, at the size of the photograph, in a cross-validation with {} \
          folds: no person is in training and test. The network in this bundle was trained on all of them.\n\n| figure | \
          value |\n|---|---|\n| mean IoU | {:.3} (95 % {low:.3} to {high:.3}) |\n| mean of the worst tenth | {:.3} |\n| tenth \

@@ -5,7 +5,7 @@ mod eyes;
 
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Input, Output, OutputKind, Sha256, Task};
+use anemia_bundle::{Input, Metric, Output, OutputKind, Sha256, Task, Training};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
@@ -16,14 +16,14 @@ use crate::network::{INPUT, Network, export, lid_net};
 use crate::output::{progress, say, tell};
 use crate::run_folder::RunFolder;
 use crate::torch::{self, Conventions, Eyes, Locator, Plan, Pretrained, Weights, locate, train};
+use anemia_vision::{MapReader, Roi, Squeeze};
 use card::{Figures, Overlap, card};
-use anemia_vision::Squeeze;
 use eyes::{Eye, empty, folds, phantoms, photographs, read, read_labels};
 
 /// Width and height of the network's input.
 const SIZE: usize = 192;
 /// Passes over the photographs.
-const EPOCHS: u32 = 52;
+const EPOCHS: u32 = 80;
 const OUTPUT: &str = "mask";
 
 /// Trains the locator, measures it on people that it has not seen, and writes a bundle.
@@ -130,6 +130,13 @@ impl Locate {
                         Ok(Overlap { image: image.clone(), person: *number, fold, iou })
                     });
                     let rows: Vec<Overlap> = rows.collect::<Result<_>>()?;
+                    // For whoever measures what comes after the locator: on these people with this network.
+                    let bundle = part.join("bundle");
+                    if bundle.exists() {
+                        std::fs::remove_dir_all(&bundle)?;
+                    }
+                    let card = format!("A network of a cross-validation, which has not seen fold {fold}.\n");
+                    self.write(&bundle, &network, &weights, training.clone(), Vec::new(), card)?;
                     write_rows(&table, &rows)?;
                     rows
                 }
@@ -150,7 +157,23 @@ impl Locate {
         let all = (0..eyes.len()).collect();
         let start = Weights::start(&network, &pretrained, torch::device(), self.seed)?;
         let weights = self.train(&network, &photographs, &rendered, all, u64::from(u32::MAX), &part, start)?;
-        let model = export(&network, &weights.values(), SIZE as i64, OUTPUT)?;
+        let card = card(self, &training, &figures, &overlaps, network.trained_numbers());
+        self.write(&self.out, &network, &weights, training, figures.metrics(overlaps.len()), card)?;
+        say(format_args!("{}: locator {} written", self.out.display(), self.model_version));
+        Ok(())
+    }
+
+    /// Writes the bundle of a network.
+    fn write(
+        &self,
+        out: &Path,
+        network: &Network,
+        weights: &Weights,
+        training: Training,
+        metrics: Vec<Metric>,
+        card: String,
+    ) -> Result<()> {
+        let model = export(network, &weights.values(), SIZE as i64, OUTPUT)?;
         let side = SIZE as u32;
         let content = Content {
             name: "locator".into(),
@@ -159,14 +182,12 @@ impl Locate {
             input: Input { name: INPUT.into(), width: side, height: side, mean: [0.5; 3], std: [0.5; 3] },
             output: Output { name: OUTPUT.into(), kind: OutputKind::Logit },
             operating_point: None,
-            metrics: figures.metrics(overlaps.len()),
-            card: card(self, &training, &figures, &overlaps, network.trained_numbers()).into_bytes(),
+            metrics,
+            card: card.into_bytes(),
             training,
             network: anemia_onnx::encode(&model),
         };
-        bundle::write(&self.out, content)?;
-        say(format_args!("{}: locator {} written", self.out.display(), self.model_version));
-        Ok(())
+        bundle::write(out, content)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -200,19 +221,14 @@ impl Locate {
         Ok(weights)
     }
 
-    /// Intersection over union with the mask, at the size of the picture.
+    /// Intersection over union with the mask, at the size of the picture; 0 where the kiosk would find nothing.
     fn overlap(&self, network: &Network, weights: &Weights, eye: &Eye) -> Result<f64> {
         let (frame, mask) = read(&self.data, eye)?;
-        let mut squeeze = Squeeze::new();
-        let pixels = squeeze.squeeze(&frame, SIZE, SIZE);
-        let size = [frame.width() as i64, frame.height() as i64];
-        let map = locate(network, weights, pixels, SIZE as i64, size);
-        let (mut both, mut either) = (0u64, 0u64);
-        for (logit, pixel) in map.iter().zip(mask.rgb().chunks_exact(3)) {
-            let (found, wanted) = (*logit > 0.0, pixel[0] != 0);
-            both += u64::from(found && wanted);
-            either += u64::from(found || wanted);
-        }
-        Ok(if either == 0 { 1.0 } else { both as f64 / either as f64 })
+        let (mut wanted, mut found) = (Roi::default(), Roi::default());
+        wanted.set_from(0, 0, mask.width(), mask.height(), |x, y| mask.pixel(x, y)[0] != 0);
+        let map = locate(network, weights, Squeeze::new().squeeze(&frame, SIZE, SIZE), SIZE as i64);
+        // A refusal leaves nothing in it.
+        let _ = MapReader::new().read(&frame, &map, SIZE / 2, &mut found);
+        Ok(f64::from(found.overlap(&wanted)))
     }
 }

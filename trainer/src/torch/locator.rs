@@ -8,8 +8,11 @@ use tch::{Device, Kind, Tensor};
 use super::{Epoch, Mode, Task, Weights, forward};
 use crate::network::{Network, Parameter, Role};
 
-/// Photographs in one step; with them come a phantom and a picture without a conjunctiva.
+/// Photographs in one step; with them come a phantom, a picture without a conjunctiva, and a photograph or a phantom that is
+/// upside down, in which nothing is to be found either.
 const PHOTOGRAPHS: usize = 7;
+/// Indices from here on are those of pictures that are turned upside down.
+const UPSIDE_DOWN: usize = 1 << 32;
 /// The first layers of the encoder, which see edges and colours, stay as ImageNet made them.
 const FROZEN: [&str; 4] = ["features.0.", "features.1.", "features.2.", "features.3."];
 
@@ -51,7 +54,8 @@ impl Task for Locator<'_> {
         if parameter.role == Role::Kernel { 0.01 } else { 0.0 }
     }
 
-    /// Every photograph once, and with each handful what is rendered. Indices go on through the three sets.
+    /// Every photograph once, and with each handful the others. Indices go on through the three sets, and from
+    /// [`UPSIDE_DOWN`] on once more.
     fn batches(&self, random: &mut Pcg64) -> Vec<Vec<usize>> {
         let mut order = self.train.clone();
         order.shuffle(random);
@@ -59,7 +63,12 @@ impl Task for Locator<'_> {
         let batch = |some: &[usize]| {
             let phantom = photographs + random.random_range(0..phantoms);
             let empty = photographs + phantoms + random.random_range(0..empty);
-            some.iter().copied().chain([phantom, empty]).collect()
+            let turned = if random.random_range(0..2) == 0 {
+                photographs + random.random_range(0..phantoms)
+            } else {
+                self.train[random.random_range(0..self.train.len())]
+            };
+            some.iter().copied().chain([phantom, empty, UPSIDE_DOWN + turned]).collect()
         };
         order.chunks(PHOTOGRAPHS).map(batch).collect()
     }
@@ -68,9 +77,11 @@ impl Task for Locator<'_> {
         let device = weights.trained.device();
         let (mut planes, mut transforms) = (Vec::new(), Vec::new());
         for &index in batch {
-            let (eyes, at) = self.picture(index);
-            planes.push(eyes.planes.get(at as i64));
-            transforms.extend(window(eyes.aspects[at], eyes.centres[at], random));
+            let (eyes, at) = self.picture(index % UPSIDE_DOWN);
+            let upright = index < UPSIDE_DOWN;
+            let picture = eyes.planes.get(at as i64);
+            planes.push(if upright { picture } else { without_mask(&picture) });
+            transforms.extend(window(eyes.aspects[at], eyes.centres[at], upright, random));
         }
         let planes = Tensor::stack(&planes, 0).to_kind(Kind::Float) / 255.0;
         let transforms = Tensor::from_slice(&transforms).view([batch.len() as i64, 2, 3]).to_device(device);
@@ -126,15 +137,23 @@ fn loss(logits: &Tensor, masks: &Tensor) -> Tensor {
 fn overlap(found: &Tensor, masks: &Tensor) -> Tensor {
     let masks = masks.gt(0.5).to_kind(Kind::Float);
     let both = sum(&(found * &masks));
-    &both / (sum(found) + sum(&masks) - &both).clamp_min(1.0)
+    let either = sum(found) + sum(&masks) - &both;
+    // Nothing, found where nothing is, is right.
+    (&both + either.eq(0.0)) / either.clamp_min(1.0)
 }
 
 fn sum(maps: &Tensor) -> Tensor {
     maps.sum_dim_intlist([1, 2, 3].as_slice(), false, None::<Kind>)
 }
 
+/// The same picture, in which there is nothing to be found.
+fn without_mask(picture: &Tensor) -> Tensor {
+    let colours = picture.narrow(0, 0, 3);
+    Tensor::cat(&[&colours, &colours.narrow(0, 0, 1).zeros_like()], 0)
+}
+
 /// A random window onto a picture: where in it, from −1 to 1, the points of the window lie; a matrix of two rows.
-fn window(aspect: f32, [across, down]: [f32; 2], random: &mut Pcg64) -> [f32; 6] {
+fn window(aspect: f32, [across, down]: [f32; 2], upright: bool, random: &mut Pcg64) -> [f32; 6] {
     let mut between = |low: f32, high: f32| random.random_range(low..high);
     // The eye up to 1.6 times as large, down to 0.6 times; the window as wide as the picture, or of another shape.
     let scale = between(0.6f32.ln(), 1.6f32.ln()).exp();
@@ -143,7 +162,7 @@ fn window(aspect: f32, [across, down]: [f32; 2], random: &mut Pcg64) -> [f32; 6]
     let shape = if own_shape { aspect } else { shape };
     // In heights of the picture; the area is the picture's, divided by the square of the scale.
     let (width, height) = ((aspect * shape).sqrt() / scale, (aspect / shape).sqrt() / scale);
-    let (sine, cosine) = between(-30.0f32, 30.0).to_radians().sin_cos();
+    let (sine, cosine) = (between(-30.0f32, 30.0) + if upright { 0.0 } else { 180.0 }).to_radians().sin_cos();
     let mirror = if between(0.0, 1.0) < 0.5 { -1.0 } else { 1.0 };
     // Between the middle of the picture and that of the mask, and a bit to the side.
     let towards = between(0.0, 1.0);
@@ -182,19 +201,11 @@ fn recolour(pictures: &Tensor, inside: &Tensor, random: &mut Pcg64) -> Tensor {
     all.clamp(0.0, 1.0) * inside + outside * (inside * -1.0 + 1.0)
 }
 
-/// The probability map of one picture of `size` × `size` pixels, R, G, B, at the size `width` × `height`: bilinear between
-/// the places of the network's map.
-pub(crate) fn locate(
-    network: &Network,
-    weights: &Weights,
-    pixels: &[u8],
-    size: i64,
-    [width, height]: [i64; 2],
-) -> Vec<f32> {
+/// The map of one picture of `size` × `size` pixels, R, G, B: a logit for each 2 × 2 of them.
+pub(crate) fn locate(network: &Network, weights: &Weights, pixels: &[u8], size: i64) -> Vec<f32> {
     let _guard = tch::no_grad_guard();
     let picture = Tensor::from_slice(pixels).view([1, size, size, 3]).permute([0, 3, 1, 2]).to_kind(Kind::Float);
     let picture = (picture / 127.5 - 1.0).to_device(weights.trained.device());
-    let map = forward(network, weights, &picture, Mode::MEASURE);
-    let map = map.upsample_bilinear2d([height, width], false, None, None).to_device(Device::Cpu).contiguous().view(-1);
+    let map = forward(network, weights, &picture, Mode::MEASURE).to_device(Device::Cpu).contiguous().view(-1);
     Vec::<f32>::try_from(&map).expect("the map was made one-dimensional and holds 32-bit floats")
 }

@@ -2,8 +2,10 @@
 
 mod cells;
 mod colour;
+mod map;
 
 pub use colour::ColourLocator;
+pub use map::MapReader;
 
 use crate::{Frame, Roi};
 

@@ -114,7 +114,8 @@ impl Paint {
     fn skin(&self, x: f32, y: f32) -> Colour {
         let (u, v) = self.place(x, y);
         let tone = blend(SKIN_LIGHT, SKIN_DARK, self.skin);
-        let mut shade = 1.0 + 0.16 * cloud(u * 2.0, v * 2.0, self.seed) + 0.05 * cloud(u * 40.0, v * 44.0, self.seed ^ 1);
+        let mut shade =
+            1.0 + 0.16 * cloud(u * 2.0, v * 2.0, self.seed) + 0.05 * cloud(u * 40.0, v * 44.0, self.seed ^ 1);
         // A fold or two, and fine lines along them.
         let fold = (v - 0.5 - 0.2 * cloud(u, 0.0, self.seed ^ 2)) / 0.03;
         shade -= 0.35 * (-fold * fold).exp();
