@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo test test-memory test-train test-tensorrt-rtx lint bench bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo test test-memory test-train test-tensorrt-rtx lint bench bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -62,6 +62,18 @@ lint: deps
 bench: deps
 	cargo bench --package anemiad --bench pipeline
 	cargo bench --package anemia-tensorrt --bench overhead
+
+# The work on a frame here and in a Python service with OpenCV and ONNX Runtime (which it fetches into .deps).
+bench-peer: deps
+	scripts/bench-peer.sh
+
+# How far pictures can be spoilt before the verdict changes, and what the quality gate says; writes docs/pictures/gate*.svg.
+measure-gate: deps
+	PLOTS=$(CURDIR)/docs/pictures cargo bench --package anemiad --bench gate > $${CSV:-/dev/null}
+
+# Outlines by people against outlines by the locator: make measure-domain RUN=… (folder of a run of anemia-train locate).
+measure-domain: deps
+	cargo bench --package anemiad --bench domain
 
 # One epoch of MobileNetV2 here and in PyTorch (which it fetches into .deps), and the growth of the search for copies.
 bench-train: train-deps

@@ -10,7 +10,7 @@ use anemia_engine::EngineOptions;
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, read_picture};
 use anemiad::config::{self, WantedPrecision};
-use anemiad::pipeline::{Pipeline, StageTimes};
+use anemiad::pipeline::{Parts, Pipeline, StageTimes};
 
 const FRAMES: u64 = 20;
 const ROUNDS: usize = 20;
@@ -19,10 +19,15 @@ fn main() {
     let models = std::env::var_os(anemiad::models::MODELS_VARIABLE).map(PathBuf::from);
     let models = models.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"));
     let open = |roi| {
-        let limits = config::Quality::default().thresholds();
-        let options = EngineOptions::default();
-        Pipeline::open(&models.join("pallor"), WantedPrecision::Fp32, &options, roi, limits, &mut |_| true)
-            .expect("the shipped model loads")
+        let parts = Parts {
+            bundle: models.join("pallor"),
+            precision: WantedPrecision::Int8,
+            options: EngineOptions::default(),
+            roi,
+            locator: config::Locator { bundle: Some(models.join("locator")), fallback: None },
+            limits: config::Quality::default().thresholds(),
+        };
+        Pipeline::open(&parts, &mut |_| true).expect("the shipped models load")
     };
     let mut pipeline = open(config::Roi::Auto);
     let frames: Vec<Frame> = (0..FRAMES)
@@ -35,7 +40,7 @@ fn main() {
     let mut times = Vec::new();
     for round in 0..=ROUNDS {
         for frame in &frames {
-            let analysis = pipeline.analyse(frame);
+            let analysis = pipeline.analyse(frame, Instant::now());
             // The first round warms up.
             if round > 0 && analysis.outcome.is_ok() {
                 times.push(analysis.times);
@@ -64,7 +69,7 @@ fn from_disk(what: &str, folder: &Path, pipeline: &mut Pipeline) {
         let began = Instant::now();
         read_picture(picture, &mut frame).expect("a picture of the data set can be read");
         decode += began.elapsed();
-        times.push(pipeline.analyse(&frame).times);
+        times.push(pipeline.analyse(&frame, Instant::now()).times);
     }
     let rate = pictures.len() as f64 / start.elapsed().as_secs_f64();
     println!("\n{} {what}: {rate:.0} pictures per second end to end", pictures.len());

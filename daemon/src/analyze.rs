@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anemia_bundle::Verdict;
 use anemia_engine::EngineOptions;
-use anemia_vision::{Frame, Quality, Rejection, draw_outline, fade_outside, read_picture, write_png, write_png_grey};
+use anemia_vision::{Frame, GateThresholds, Quality, Rejection, read_picture, write_png, write_png_grey};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use crate::pipeline::{Analysis, Pipeline, StageTimes};
+use crate::overlay::{self, Sheets};
+use crate::pipeline::{Analysis, Parts, Pipeline, StageTimes};
 use crate::report::ModelIdentity;
 use crate::{config, models, pictures};
 
@@ -26,7 +27,7 @@ pub struct Analyze {
     /// Print one JSON object a line instead of a table
     #[arg(long)]
     json: bool,
-    /// How the conjunctiva is found: auto, alpha or X,Y,WIDTH,HEIGHT
+    /// How the conjunctiva is found: auto, colour, alpha or X,Y,WIDTH,HEIGHT
     #[arg(long, default_value = "auto")]
     roi: config::Roi,
     /// Number format of the network
@@ -35,7 +36,13 @@ pub struct Analyze {
     /// Folder of the model bundle; without it, the one that ships with the program
     #[arg(long)]
     bundle: Option<PathBuf>,
-    /// Save each picture with the outline of what was found
+    /// Folder of the locator's bundle, for --roi auto; without it, the one that ships with the program
+    #[arg(long, value_name = "DIR")]
+    locator: Option<PathBuf>,
+    /// Judge also what the quality gate refuses; the figures tell why it would
+    #[arg(long)]
+    no_gate: bool,
+    /// Save each picture with what was found and measured drawn on it, and contact sheets of all
     #[arg(long, value_name = "DIR")]
     save_overlay: Option<PathBuf>,
     /// Save each mask
@@ -46,6 +53,8 @@ pub struct Analyze {
     save_cutout: Option<PathBuf>,
     #[arg(skip)]
     names: RefCell<Names>,
+    #[arg(skip)]
+    sheets: RefCell<Option<Sheets>>,
 }
 
 #[derive(Serialize)]
@@ -105,10 +114,16 @@ impl Analyze {
         for folder in [&self.save_overlay, &self.save_mask, &self.save_cutout].into_iter().flatten() {
             std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
         }
-        let bundle = self.bundle.clone().unwrap_or_else(models::shipped_classifier);
-        let options = EngineOptions::default();
-        let limits = config::Quality::default().thresholds();
-        let mut pipeline = Pipeline::open(&bundle, self.precision, &options, self.roi, limits, &mut |_| true)?;
+        *self.sheets.borrow_mut() = self.save_overlay.as_deref().map(Sheets::new);
+        let parts = Parts {
+            bundle: self.bundle.clone().unwrap_or_else(models::shipped_classifier),
+            precision: self.precision,
+            options: EngineOptions::default(),
+            roi: self.roi,
+            locator: config::Locator { bundle: self.locator.clone(), fallback: None },
+            limits: if self.no_gate { GateThresholds::OPEN } else { config::Quality::default().thresholds() },
+        };
+        let mut pipeline = Pipeline::open(&parts, &mut |_| true)?;
         let mut out = Output { json: self.json, out: io::stdout().lock(), rows: 0 };
         let mut frame = Frame::default();
         let mut all_read = true;
@@ -125,6 +140,9 @@ impl Analyze {
                     Err(error) => return Err(error),
                 }
             }
+        }
+        if let Some(sheets) = self.sheets.borrow_mut().take() {
+            sheets.finish().context("the contact sheet")?;
         }
         Ok(all_read)
     }
@@ -147,7 +165,8 @@ impl Analyze {
             return out.failure(path, &cause).map(|()| false);
         }
         let decode = start.elapsed();
-        let analysis = pipeline.analyse(frame);
+        pipeline.forget();
+        let analysis = pipeline.analyse(frame, start);
         if let Some(error) = &analysis.failure {
             return out.failure(path, &error.to_string()).map(|()| false);
         }
@@ -180,10 +199,13 @@ impl Analyze {
         }
         if let Some(folder) = &self.save_overlay {
             let target = target(folder, "overlay");
-            fade_outside(frame, roi);
-            let colour = if analysis.outcome.is_ok() { [60, 220, 90] } else { [240, 170, 40] };
-            draw_outline(frame, roi, colour, (width / 400).max(1));
+            overlay::draw(frame, roi, analysis, &pipeline.operating_point());
             write_png(&target, width, height, frame.rgb()).with_context(|| format!("{}", target.display()))?;
+            if let Some(sheets) = self.sheets.borrow_mut().as_mut() {
+                sheets
+                    .add(&name, frame, analysis, &pipeline.operating_point())
+                    .with_context(|| format!("{}", folder.display()))?;
+            }
         }
         Ok(())
     }

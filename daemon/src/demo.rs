@@ -110,6 +110,7 @@ impl Demo {
                 }),
             },
             roi: config::Roi::Auto,
+            locator: config::Locator::default(),
             model: config::Model {
                 bundle: self.bundle.clone().unwrap_or_else(models::shipped_classifier),
                 engine: config::EngineKind::Onnxruntime,
@@ -120,6 +121,7 @@ impl Demo {
             },
             quality: config::Quality::default(),
             exam: config::Exam { timeout_s: 5.0, absent_s: 0.2, ..config::Exam::default() },
+            records: config::Records::default(),
             mqtt: config::Mqtt {
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port,

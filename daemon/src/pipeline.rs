@@ -2,20 +2,39 @@
 //!
 //! `anemiad run` and `anemiad analyze` both go through [`Pipeline::analyse`]. Once warm it allocates nothing.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anemia_bundle::{Bundle, OperatingPoint, OutputKind, Task, Verdict};
 use anemia_engine::{Engine, EngineError, EngineOptions, Follow};
-use anemia_vision::{
-    AlphaLocator, BoxLocator, ColourLocator, CutOut, Frame, GateThresholds, InputSpec, Locator, Quality, Rejection, Roi,
-};
+use anemia_vision::{CutOut, Frame, GateThresholds, InputSpec, Quality, Rejection, Roi};
 
 use crate::config::{self, WantedPrecision};
-use crate::report::ModelIdentity;
+use crate::locator::{Finder, NotFound};
+use crate::report::{LocatorIdentity, ModelIdentity};
 
-/// The stages, the network and the memory that they work in.
+/// What a pipeline is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Folder of the classifier's bundle.
+    pub bundle: PathBuf,
+    /// Number format of its network.
+    pub precision: WantedPrecision,
+    /// What runs networks.
+    pub options: EngineOptions,
+    /// How the conjunctiva is found.
+    pub roi: config::Roi,
+    /// The network that finds it, for [`config::Roi::Auto`].
+    pub locator: config::Locator,
+    /// The quality gate.
+    pub limits: GateThresholds,
+}
+
+/// The stages, the networks and the memory that they work in.
 pub struct Pipeline {
-    locator: Box<dyn Locator>,
+    finder: Finder,
+    /// When the last frame came.
+    last: Option<Instant>,
     limits: GateThresholds,
     engine: Box<dyn Engine>,
     input: InputSpec,
@@ -33,7 +52,7 @@ pub struct Analysis {
     pub quality: Quality,
     /// The calibrated logit, or why there is none.
     pub outcome: Result<f32, Rejection>,
-    /// What the engine said, when it failed.
+    /// What an engine said, when it failed; the outcome can be good where another way leads to it.
     pub failure: Option<EngineError>,
     /// Where the time went.
     pub times: StageTimes,
@@ -60,19 +79,14 @@ impl StageTimes {
 }
 
 impl Pipeline {
-    /// Opens the bundle, loads its network and proves it with the bundle's self-test, which also warms it up. `follow` is told
-    /// how far the build of a plan is, and stops it with `false`.
-    pub fn open(
-        bundle: &std::path::Path,
-        precision: WantedPrecision,
-        options: &EngineOptions,
-        roi: config::Roi,
-        limits: GateThresholds,
-        follow: &mut Follow<'_>,
-    ) -> Result<Self, EngineError> {
-        let bundle = Bundle::open(bundle)?;
+    /// Opens the bundles, loads their networks and proves them with their self-tests, which also warms them up. `follow` is
+    /// told how far the build of a plan is, and stops it with `false`.
+    pub fn open(parts: &Parts, follow: &mut Follow<'_>) -> Result<Self, EngineError> {
+        let options = &parts.options;
+        let bundle = Bundle::open(&parts.bundle)?;
         bundle.expect_task(Task::Classify)?;
-        let engine = match precision.fixed() {
+        let finder = Finder::open(parts.roi, &parts.locator, options, follow)?;
+        let engine = match parts.precision.fixed() {
             Some(precision) => {
                 let mut engine = anemia_engine::load_following(&bundle, precision, options, follow)?;
                 anemia_engine::self_test(&bundle, engine.as_mut())?;
@@ -83,15 +97,9 @@ impl Pipeline {
         let (precision, manifest) = (engine.precision(), bundle.manifest());
         let point = bundle.model(precision)?.operating_point.expect("an opened classifier has an operating point");
         Ok(Self {
-            locator: match roi {
-                config::Roi::Auto => Box::new(ColourLocator::new()),
-                config::Roi::Alpha => Box::new(AlphaLocator),
-                config::Roi::Box(edges) => {
-                    let [x, y, width, height] = edges.map(|edge| edge as usize);
-                    Box::new(BoxLocator { x, y, width, height })
-                }
-            },
-            limits,
+            finder,
+            last: None,
+            limits: parts.limits,
             input: manifest.input.spec(),
             output: manifest.output.kind,
             point,
@@ -109,29 +117,39 @@ impl Pipeline {
         })
     }
 
-    /// Takes one frame through all stages; a stage that rejects it ends the way.
-    pub fn analyse(&mut self, frame: &Frame) -> Analysis {
+    /// Takes one frame, which came at `now`, through all stages; a stage that rejects it ends the way.
+    pub fn analyse(&mut self, frame: &Frame, now: Instant) -> Analysis {
+        let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let mut times = StageTimes::default();
         let mut quality = Quality::default();
         let mut failure = None;
-        let outcome = self.stages(frame, &mut quality, &mut times).map_err(|stop| match stop {
+        let outcome = self.stages(frame, since, &mut quality, &mut times).map_err(|stop| match stop {
             Stop::Rejected(reason) => reason,
             Stop::Failed(error) => {
                 failure = Some(error);
                 Rejection::EngineFailed
             }
         });
-        Analysis { quality, outcome, failure, times }
+        Analysis { quality, outcome, failure: failure.or_else(|| self.finder.take_fault()), times }
     }
 
-    fn stages(&mut self, frame: &Frame, quality: &mut Quality, times: &mut StageTimes) -> Result<f32, Stop> {
+    fn stages(
+        &mut self,
+        frame: &Frame,
+        since: Duration,
+        quality: &mut Quality,
+        times: &mut StageTimes,
+    ) -> Result<f32, Stop> {
         let mut watch = StopWatch(Instant::now());
-        let found = self.locator.locate(frame, &mut self.roi);
+        let found = self.finder.find(frame, &mut self.roi);
         times.locate = watch.lap();
-        if !found {
-            return Err(Stop::Rejected(Rejection::NoConjunctiva));
-        }
-        *quality = Quality::measure(frame, &self.roi);
+        let moved = found.map_err(|not_found| match not_found {
+            NotFound::Rejected(reason) => Stop::Rejected(reason),
+            NotFound::Failed(error) => Stop::Failed(error),
+        })?;
+        // Two frames at the same moment are no measure of speed.
+        let motion = moved / since.as_secs_f32().max(0.001);
+        *quality = Quality { motion, ..Quality::measure(frame, &self.roi) };
         times.quality = watch.lap();
         if let Some(reason) = quality.rejection(&self.limits) {
             return Err(Stop::Rejected(reason));
@@ -142,6 +160,12 @@ impl Pipeline {
         let output = self.engine.run().map(|values| values[0]);
         times.inference = watch.lap();
         output.map(|value| self.point.calibrate(self.output.to_logit(value))).map_err(Stop::Failed)
+    }
+
+    /// The next frame has nothing to do with the last: it is another picture, not the next one of a camera.
+    pub fn forget(&mut self) {
+        self.last = None;
+        self.finder.forget();
     }
 
     /// The ROI of the last frame; empty when none was found.
@@ -157,6 +181,11 @@ impl Pipeline {
     /// What every result says about the model.
     pub fn identity(&self) -> &ModelIdentity {
         &self.identity
+    }
+
+    /// The bundle of the network that finds the conjunctiva; `None` where no network does.
+    pub fn locator(&self) -> Option<&LocatorIdentity> {
+        self.finder.identity()
     }
 
     /// How logits become verdicts.

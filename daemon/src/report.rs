@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::exam::Outcome;
+use crate::pipeline::Pipeline;
 
 /// Version of the result's fields. It grows when a field changes its meaning or goes away.
 pub const RESULT_VERSION: u32 = 1;
@@ -43,6 +44,8 @@ pub struct ExamResult {
     pub duration_s: f32,
     /// What judged.
     pub model: ModelIdentity,
+    /// The network that found the conjunctiva; null where it was found in another way.
+    pub locator: Option<LocatorIdentity>,
     /// What this result is not.
     pub notice: String,
 }
@@ -75,9 +78,21 @@ pub struct ModelIdentity {
     pub age_months: [u32; 2],
 }
 
+/// The network that found the conjunctiva.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LocatorIdentity {
+    /// Name of the bundle.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its manifest.
+    pub sha256: String,
+}
+
 impl ExamResult {
     /// The result of an exam that ended just now.
-    pub fn new(outcome: &Outcome, device_id: &str, model: &ModelIdentity) -> Self {
+    pub fn new(outcome: &Outcome, device_id: &str, pipeline: &Pipeline) -> Self {
         Self {
             schema: RESULT_VERSION,
             id: Uuid::now_v7(),
@@ -90,7 +105,8 @@ impl ExamResult {
             advice: advice(outcome).to_owned(),
             frames: FrameCounts { good: outcome.good, rejected: outcome.rejected },
             duration_s: outcome.duration.as_secs_f32(),
-            model: model.clone(),
+            model: pipeline.identity().clone(),
+            locator: pipeline.locator().cloned(),
             notice: NOTICE.to_owned(),
         }
     }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::exam::{Exam, Phase};
 use crate::pipeline::Pipeline;
 use crate::publish::{Link, Outbox, keep};
+use crate::records::{Finished, Notes, Records};
 use crate::report::ExamResult;
 use crate::slot::{Slot, Taken};
 use crate::stop::Stop;
@@ -94,9 +95,7 @@ impl Opened {
     /// Loads the network. `follow` is told how far the build of a plan is, and stops it with `false`.
     pub fn load(self, follow: &mut Follow<'_>) -> Result<Prepared, Refusal> {
         let Self { config, outbox } = self;
-        let (model, limits) = (&config.model, config.quality.thresholds());
-        let options = model.engine_options();
-        let pipeline = Pipeline::open(&model.bundle, model.precision, &options, config.roi, limits, follow)?;
+        let pipeline = Pipeline::open(&config.parts(), follow)?;
         // Counted here, where waiting for a slow disk holds up nothing.
         let waiting = outbox.len().map_err(|error| Refusal::Failure(error.to_string()))?;
         Ok(Prepared { config, pipeline, outbox, waiting })
@@ -132,19 +131,22 @@ impl Running {
         let Prepared { config, pipeline, outbox, waiting } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let (slot, camera_stop, drain) = (Arc::new(Slot::new()), Arc::new(Stop::new()), Arc::new(Stop::new()));
-        let (results_in, results_out) = mpsc::channel(UNSAVED);
+        let (exams_in, exams_out) = mpsc::channel(UNSAVED);
         let (alive, pixels_ended) = oneshot::channel();
         let (close, close_seen) = watch::channel(false);
         let stored = Arc::new(Notify::new());
         board.outbox(waiting);
 
+        let records = Records::new(&config.state_dir, config.records);
         let pixel_thread = PixelThread {
             exam: Exam::new(config.exam, pipeline.operating_point(), patient_done),
             pipeline,
             slot: slot.clone(),
             board: board.clone(),
             drain: drain.clone(),
-            results: results_in,
+            exams: exams_in,
+            notes: Notes::default(),
+            with_cutouts: records.with_cutouts(),
             device_id: config.device_id.clone(),
         };
         let pixels = std::thread::Builder::new().name("pixels".into()).spawn(move || {
@@ -153,7 +155,7 @@ impl Running {
             pixel_thread.run();
         })?;
         let camera = capture::start(config.camera.clone(), slot.clone(), board.clone(), camera_stop.clone())?;
-        let keeper = tokio::spawn(keep(results_out, outbox.clone(), board.clone(), stored.clone()));
+        let keeper = tokio::spawn(keep(exams_out, outbox.clone(), records, board.clone(), stored.clone()));
         let link = link(&config, &outbox, board.clone(), stored);
         let link = tokio::spawn(link.run(close_seen, BROKER_PATIENCE));
         Ok(Self { config, board, outbox, slot, camera_stop, drain, close, camera, pixels, pixels_ended, keeper, link })
@@ -246,30 +248,34 @@ struct PixelThread {
     slot: Arc<Slot>,
     board: Arc<Board>,
     drain: Arc<Stop>,
-    results: mpsc::Sender<ExamResult>,
+    exams: mpsc::Sender<Finished>,
+    notes: Notes,
+    with_cutouts: bool,
     device_id: String,
 }
 
 impl PixelThread {
     fn run(mut self) {
         // A finished exam for which the keeper has no room yet.
-        let mut unsent: Option<ExamResult> = None;
+        let mut unsent: Option<Finished> = None;
         let mut failures = 0;
         loop {
             let outcome = match self.slot.take(TICK) {
                 Taken::Closed => {
-                    if let Some(result) = unsent {
-                        tracing::error!("result {} is lost: the disk took nothing before the end", result.id);
+                    if let Some(finished) = unsent {
+                        let id = finished.result.id;
+                        tracing::error!("result {id} is lost: the disk took nothing before the end");
                     }
                     return;
                 }
                 Taken::Nothing => self.exam.check_time(Instant::now()),
                 Taken::Frame(frame) => {
-                    let analysis = self.pipeline.analyse(&frame);
+                    let now = Instant::now();
+                    let analysis = self.pipeline.analyse(&frame, now);
                     self.slot.give_back(frame);
                     self.board.analysed(&analysis.times, analysis.outcome.is_ok());
                     if let Some(error) = &analysis.failure {
-                        failures += u32::from(error.may_pass());
+                        failures += u32::from(error.may_pass() && analysis.outcome.is_err());
                         let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
                         if is_news {
                             tracing::error!("engine: {error}");
@@ -278,15 +284,19 @@ impl PixelThread {
                         failures = 0;
                         self.board.engine(EngineStatus::Ready, "");
                     }
-                    self.exam.observe(analysis.outcome, Instant::now())
+                    let collecting = self.exam.state().phase;
+                    let cut = self.with_cutouts.then(|| self.pipeline.cutout());
+                    self.notes.frame(&analysis, collecting, cut, now);
+                    self.exam.observe(analysis.outcome, now)
                 }
             };
             if let Some(outcome) = outcome {
-                unsent = Some(ExamResult::new(&outcome, &self.device_id, self.pipeline.identity()));
+                let result = ExamResult::new(&outcome, &self.device_id, &self.pipeline);
+                unsent = Some(Finished { result, notes: std::mem::take(&mut self.notes) });
             }
             // Never waits for the disk: while it takes nothing more, frames are analysed and no exam starts.
-            if let Some(result) = unsent.take() {
-                unsent = self.results.try_send(result).err().map(|full| full.into_inner());
+            if let Some(finished) = unsent.take() {
+                unsent = self.exams.try_send(finished).err().map(|full| full.into_inner());
             }
             self.board.exam(self.exam.state());
             let is_lost = failures >= FAILURES;

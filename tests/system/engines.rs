@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::bundles::{mean, write};
 use crate::fake;
 use crate::mqtt::{Broker, Subscriber};
-use crate::support::{Kiosk, SmallDisk, anemiad, free_port, texts};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, SmallDisk, anemiad, free_port, texts};
 
 /// What the mean of the self-test's picture is.
 const BRIGHT: f32 = 0.377;
@@ -38,7 +38,8 @@ fn on_the_board(mut command: Command) -> Command {
 
 /// A kiosk with TensorRT and a network that gives the mean; `version` is that of TensorRT.
 fn board(port: u16, version: u32, faults: &str, more: &str) -> Kiosk {
-    let mut kiosk = Kiosk::phantoms(port);
+    // The fake TensorRT cannot read the real network that finds the conjunctiva.
+    let mut kiosk = Kiosk::new(&Settings { port, camera: PHANTOMS, exam: QUICK, more: "roi: colour" });
     write(&kiosk.folder.path().join("bundle"), &mean(faults), BRIGHT);
     kiosk.set_model(&format!(
         "  bundle: bundle\n  engine: tensorrt\n  tensorrt: {{library: {}, cache: plans}}\n{more}",

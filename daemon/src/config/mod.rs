@@ -15,6 +15,8 @@ use anemia_vision::GateThresholds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::Parts;
+
 pub use load::{ConfigError, Problem, load, parse};
 pub use reference::reference;
 
@@ -34,11 +36,15 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where pictures come from. Exactly one of the keys below.
     pub camera: Camera,
-    /// How the conjunctiva is found: `auto` by colour and shape, or `alpha` from the transparency of the pictures, for
-    /// cut-outs. (A fixed box is only for `anemiad analyze`: in it, an empty chair looks like a patient.)
+    /// How the conjunctiva is found: `auto` by the network of `locator`, `colour` by colour and shape, or `alpha` from the
+    /// transparency of the pictures, for cut-outs. (A fixed box is only for `anemiad analyze`: in it, an empty chair looks
+    /// like a patient.)
     #[serde(default)]
-    #[schemars(with = "String", regex(pattern = "^(auto|alpha)$"))]
+    #[schemars(with = "String", regex(pattern = "^(auto|colour|alpha)$"))]
     pub roi: Roi,
+    /// The network that finds the conjunctiva.
+    #[serde(default)]
+    pub locator: Locator,
     /// The network.
     pub model: Model,
     /// When a picture is good enough. A picture that is not gets no verdict.
@@ -47,6 +53,9 @@ pub struct Config {
     /// How an exam runs.
     #[serde(default)]
     pub exam: Exam,
+    /// What is kept of each exam on this device, in the folder `exams` of `state_dir`.
+    #[serde(default)]
+    pub records: Records,
     /// Where results go.
     pub mqtt: Mqtt,
     /// When the daemon counts as stuck.
@@ -142,6 +151,21 @@ pub struct Model {
     /// How TensorRT is used.
     #[serde(default)]
     pub tensorrt: TensorRt,
+}
+
+/// The network that finds the conjunctiva. What runs it is set for both networks in `model`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Locator {
+    /// Folder of the locator's bundle. Without it, the one that ships with the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<PathBuf>,
+    /// What finds the conjunctiva while the network fails to run: `colour`, or a fixed box `X,Y,WIDTH,HEIGHT` in pixels, for a
+    /// kiosk whose chin rest puts every eye in the same place. Without it, such frames are rejected. It is not asked where
+    /// the network runs and finds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = "^(colour|[0-9]+,[0-9]+,[0-9]+,[0-9]+)$"))]
+    pub fallback: Option<Roi>,
 }
 
 /// What runs the network.
@@ -244,6 +268,21 @@ pub struct Quality {
     /// Least sharpness: root mean square of the Laplacian of the brightness, as a share of the mean brightness.
     #[schemars(range(min = 0, max = 10))]
     pub min_sharpness: f32,
+    /// Greatest speed of the tissue, in its widths a second.
+    #[schemars(range(min = 0, max = 100))]
+    pub max_motion: f32,
+    /// Least red of the mean colour, in its green.
+    #[schemars(range(min = 0, max = 100))]
+    pub min_red: f32,
+    /// Greatest red of the mean colour, in its green.
+    #[schemars(range(min = 0, max = 100))]
+    pub max_red: f32,
+    /// Least blue of the mean colour, in its green.
+    #[schemars(range(min = 0, max = 100))]
+    pub min_blue: f32,
+    /// Greatest blue of the mean colour, in its green.
+    #[schemars(range(min = 0, max = 100))]
+    pub max_blue: f32,
 }
 
 /// How an exam runs.
@@ -262,6 +301,20 @@ pub struct Exam {
     /// Seconds without conjunctiva in view after which the next patient can come.
     #[schemars(range(min = 0, max = 60))]
     pub absent_s: f64,
+}
+
+/// What is kept of each exam on this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Records {
+    /// Days after which a record is removed; with 0 none is kept.
+    #[schemars(range(min = 0, max = 3650))]
+    pub days: u32,
+    /// Most MiB that all records take; the oldest go first.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub mib: u32,
+    /// Keep the cut-outs of the good frames, too: pictures of the tissue, and of nothing else. They never leave the device.
+    pub cutouts: bool,
 }
 
 /// Where results go.
@@ -306,11 +359,16 @@ impl Default for Quality {
         // docs/design/quality.md has the distributions that these were read from.
         Self {
             min_tissue_px: 1000,
-            min_exposure: 0.10,
-            max_exposure: 0.90,
-            max_clipped: 0.60,
-            max_glare: 0.40,
-            min_sharpness: 0.006,
+            min_exposure: 0.25,
+            max_exposure: 0.80,
+            max_clipped: 0.10,
+            max_glare: 0.05,
+            min_sharpness: 0.02,
+            max_motion: 0.3,
+            min_red: 1.15,
+            max_red: 3.40,
+            min_blue: 0.53,
+            max_blue: 1.17,
         }
     }
 }
@@ -318,6 +376,12 @@ impl Default for Quality {
 impl Default for Exam {
     fn default() -> Self {
         Self { frames: 5, steady_frames: 3, timeout_s: 30.0, absent_s: 1.0 }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { days: 30, mib: 100, cutouts: false }
     }
 }
 
@@ -356,9 +420,11 @@ fn default_keep_alive() -> u16 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Roi {
-    /// By colour and shape.
+    /// By the network of the locator.
     #[default]
     Auto,
+    /// By colour and shape.
+    Colour,
     /// From the alpha plane of the picture.
     Alpha,
     /// A fixed box: x, y, width and height in pixels.
@@ -371,13 +437,14 @@ impl std::str::FromStr for Roi {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => return Ok(Self::Auto),
+            "colour" => return Ok(Self::Colour),
             "alpha" => return Ok(Self::Alpha),
             _ => {}
         }
         let numbers: Option<Vec<u32>> = text.split(',').map(|part| part.parse().ok()).collect();
         match numbers.as_deref() {
             Some(&[x, y, width, height]) if width > 0 && height > 0 => Ok(Self::Box([x, y, width, height])),
-            _ => Err(format!("{text:?} is no ROI; expected auto, alpha or X,Y,WIDTH,HEIGHT in pixels")),
+            _ => Err(format!("{text:?} is no ROI; expected auto, colour, alpha or X,Y,WIDTH,HEIGHT in pixels")),
         }
     }
 }
@@ -394,6 +461,7 @@ impl From<Roi> for String {
     fn from(roi: Roi) -> Self {
         match roi {
             Roi::Auto => "auto".into(),
+            Roi::Colour => "colour".into(),
             Roi::Alpha => "alpha".into(),
             Roi::Box([x, y, width, height]) => format!("{x},{y},{width},{height}"),
         }
@@ -410,6 +478,23 @@ impl Quality {
             max_clipped: self.max_clipped,
             max_glare: self.max_glare,
             min_sharpness: self.min_sharpness,
+            max_motion: self.max_motion,
+            red: [self.min_red, self.max_red],
+            blue: [self.min_blue, self.max_blue],
+        }
+    }
+}
+
+impl Config {
+    /// What the pipeline is made of.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            bundle: self.model.bundle.clone(),
+            precision: self.model.precision,
+            options: self.model.engine_options(),
+            roi: self.roi,
+            locator: self.locator.clone(),
+            limits: self.quality.thresholds(),
         }
     }
 }
@@ -449,6 +534,7 @@ impl Config {
     /// Makes relative paths relative to `folder`, which is where the file is.
     fn resolve(&mut self, folder: &Path) {
         let mut paths = vec![&mut self.state_dir, &mut self.model.bundle];
+        paths.extend(&mut self.locator.bundle);
         paths.extend(&mut self.model.onnxruntime);
         paths.extend(&mut self.model.tensorrt.library);
         paths.push(&mut self.model.tensorrt.cache);
@@ -462,9 +548,14 @@ impl Config {
     /// What no single key shows: contradictions between keys, as key path and text.
     fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        if self.quality.min_exposure >= self.quality.max_exposure {
-            let (low, high) = (self.quality.min_exposure, self.quality.max_exposure);
-            found.push(("quality.min_exposure", format!("{low} is not below max_exposure ({high})")));
+        let quality = &self.quality;
+        let ranges = [
+            ("quality.min_exposure", quality.min_exposure, "max_exposure", quality.max_exposure),
+            ("quality.min_red", quality.min_red, "max_red", quality.max_red),
+            ("quality.min_blue", quality.min_blue, "max_blue", quality.max_blue),
+        ];
+        for (key, low, other, high) in ranges.into_iter().filter(|(_, low, _, high)| low >= high) {
+            found.push((key, format!("{low} is not below {other} ({high})")));
         }
         let rates =
             [self.camera.replay.as_ref().map(|camera| camera.pace), self.camera.phantom.as_ref().map(|c| c.pace)];

@@ -55,7 +55,8 @@ pub(super) fn expected(node: &Value) -> String {
     if let Some(pattern) = node.get("pattern").and_then(Value::as_str) {
         return match pattern {
             "^[A-Za-z0-9_-]{1,64}$" => "1 to 64 letters, digits, _ or -".into(),
-            "^(auto|alpha)$" => "auto or alpha".into(),
+            "^(auto|colour|alpha)$" => "auto, colour or alpha".into(),
+            "^(colour|[0-9]+,[0-9]+,[0-9]+,[0-9]+)$" => "colour, or X,Y,WIDTH,HEIGHT in pixels".into(),
             pattern => format!("text that matches {pattern}"),
         };
     }

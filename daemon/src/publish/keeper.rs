@@ -7,22 +7,25 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Outbox;
 use crate::board::Board;
-use crate::report::ExamResult;
+use crate::records::{Finished, Records};
 
 /// Wait before a failed write is tried again: a full disk is not mended in milliseconds.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Writes every result into the outbox and then wakes the link by `stored`. Ends when no more results can come.
+/// Writes every result into the outbox, wakes the link by `stored`, and keeps the record. Ends when no more results can come.
 ///
 /// While the disk refuses, results stay in the channel: the state says so, and nothing is forgotten.
 pub async fn keep(
-    mut results: mpsc::Receiver<ExamResult>,
+    mut exams: mpsc::Receiver<Finished>,
     outbox: Arc<Outbox>,
+    records: Records,
     board: Arc<Board>,
     stored: Arc<Notify>,
 ) {
-    while let Some(result) = results.recv().await {
-        let payload: Arc<[u8]> = match serde_json::to_vec(&result) {
+    while let Some(finished) = exams.recv().await {
+        let result = &finished.result;
+        let id = result.id;
+        let payload: Arc<[u8]> = match serde_json::to_vec(result) {
             Ok(payload) => payload.into(),
             Err(error) => {
                 // Its fields are text and numbers, which can always be written.
@@ -33,7 +36,7 @@ pub async fn keep(
         loop {
             let (outbox, payload) = (outbox.clone(), payload.clone());
             let written = tokio::task::spawn_blocking(move || {
-                outbox.add(result.id, &payload)?;
+                outbox.add(id, &payload)?;
                 outbox.len()
             });
             match written.await {
@@ -52,5 +55,11 @@ pub async fn keep(
         // Ids only: a verdict is about somebody's health, and logs travel.
         tracing::info!(id = %result.id, "exam finished");
         stored.notify_one();
+        // After the result, and once: a record that the disk does not take holds up nothing.
+        let records = records.clone();
+        let kept = tokio::task::spawn_blocking(move || records.keep(&finished, jiff::Timestamp::now()));
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!("the record of exam {id} was not kept: {error}");
+        }
     }
 }
