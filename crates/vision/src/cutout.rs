@@ -3,7 +3,7 @@
 //! The resize is that of `resample.rs`, horizontally and then vertically, rounded to 8 bits after each pass. Integers make the
 //! result the same on every machine, and a cut-out that was saved as PNG is exactly what the network saw.
 
-use crate::quality::is_specular;
+use crate::quality::{SPECULAR, is_specular};
 use crate::resample::{Filter, grow};
 use crate::{Frame, Roi};
 
@@ -82,12 +82,17 @@ impl CutOut {
         for row in 0..roi.height() {
             let from = ((roi.y() + row) * frame.width() + roi.x()) * 3;
             let source = frame.rgb()[from..].chunks_exact(3);
+            let mut brightest = 0;
             for ((out, source), &inside) in self.masked_row.iter_mut().zip(source).zip(roi.row(row)) {
                 // `inside` is 0 or 255: a plain AND is the composite over black. Four wide, for the vector unit.
                 *out = [source[0] & inside, source[1] & inside, source[2] & inside, 0].map(i32::from);
+                brightest = brightest.max(out[0].min(out[1]).min(out[2]));
             }
             let mask = roi.row(row);
-            fill_reflections(&mut self.masked_row, mask);
+            // Most rows have none, and are not looked through once more.
+            if brightest >= i32::from(SPECULAR) {
+                fill_reflections(&mut self.masked_row, mask);
+            }
             let first = mask.iter().position(|&inside| inside != 0).unwrap_or(roi.width());
             let end = mask.iter().rposition(|&inside| inside != 0).map_or(first, |last| last + 1);
             self.horizontal.across(&self.masked_row, first..end, &mut self.narrow[row * width * 3..][..width * 3]);

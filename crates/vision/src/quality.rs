@@ -224,9 +224,12 @@ fn within(value: f32, [least, greatest]: [f32; 2]) -> bool {
     (least..=greatest).contains(&value)
 }
 
+/// Least value of every channel of a reflection.
+pub(crate) const SPECULAR: u8 = 200;
+
 /// Whether a pixel with that least and greatest channel is a reflection of the lamp: bright and without colour.
 pub(crate) fn is_specular(least: u8, greatest: u8) -> bool {
-    least >= 200 && greatest - least <= 40
+    least >= SPECULAR && greatest - least <= 40
 }
 
 /// Luma of BT.601 with weights of 1/256, 0 to 255·256.

@@ -364,7 +364,7 @@ impl Default for Quality {
             max_clipped: 0.10,
             max_glare: 0.05,
             min_sharpness: 0.02,
-            max_motion: 0.3,
+            max_motion: 0.25,
             min_red: 1.15,
             max_red: 3.40,
             min_blue: 0.53,
