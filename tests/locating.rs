@@ -12,7 +12,6 @@ use anemiad::config;
 use anemiad::locator::{Finder, NotFound};
 
 #[path = "common.rs"]
-#[allow(dead_code)]
 mod common;
 
 fn finder() -> Finder {
@@ -108,18 +107,23 @@ fn size_tilt_and_side_do_not_matter() {
 fn nothing_is_found_where_there_is_nothing() {
     let mut finder = finder();
     let (mut frame, mut roi) = (Frame::default(), Roi::default());
-    let mut found = BTreeMap::new();
+    let (mut found, mut others) = (BTreeMap::new(), 0);
     for kind in Empty::ALL {
         for seed in 0..100 {
             kind.render(seed, 640, 360, &mut frame);
-            if look(&mut finder, &frame, &mut roi).is_ok() {
-                *found.entry(format!("{kind:?}")).or_insert(0) += 1;
-            } else {
-                assert!(roi.is_empty());
+            match look(&mut finder, &frame, &mut roi) {
+                Ok(()) => *found.entry(format!("{kind:?}")).or_insert(0) += 1,
+                Err(reason) => {
+                    assert!(roi.is_empty());
+                    others += u32::from(reason != Rejection::NoConjunctiva);
+                }
             }
         }
     }
-    println!("found where nothing is, of 100 each: {found:?}");
+    println!(
+        "found where nothing is, of 100 each: {found:?}; with another reason than that there is nothing: {others}"
+    );
+    assert!(others <= 8, "{others}");
     let taught = Empty::TAUGHT.iter().filter_map(|kind| found.get(&format!("{kind:?}"))).sum::<u32>();
     assert_eq!(taught, 0, "{found:?}");
     // Two red veins of stone hang like a lid. The aim is none here, either.

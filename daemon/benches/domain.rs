@@ -5,6 +5,7 @@
 //! and not obeyed: the light of these photographs is not that of the classifier's.
 //!
 //! Nothing is chosen by these figures. The classifier was trained on children of 6 to 59 months; these are adults.
+#![allow(clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

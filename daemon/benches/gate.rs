@@ -3,6 +3,7 @@
 //! Cut-outs of CP-AnemiC (`ANEMIA_DATA`, or `../shared/data` beside the source folder) are spoilt step by step and judged with
 //! `roi: alpha`. One line of CSV for each picture and step goes to standard output, the table of docs/design/quality.md to
 //! standard error, and two plots to the folder that `PLOTS` names. Words behind `--` choose ways of spoiling.
+#![allow(clippy::print_stderr)]
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 //!
 //! Run as `peer MODELS FRAMES WIDTH HEIGHT COUNT` by `scripts/bench-peer.sh`, it prints what the service prints.
 //! As `peer --render FRAMES WIDTH HEIGHT COUNT` it renders the frames.
+#![allow(clippy::print_stderr)]
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -73,7 +73,7 @@ impl Demo {
         let (counts, dropped) = (running.board().counts(), running.dropped());
         let model = running.board().watch().borrow().model.clone();
         running.finish().await;
-        // It held only the outbox of the demo, which is empty now.
+        // It held only the outbox of the demo, which is empty now, and its records.
         let _ = std::fs::remove_dir_all(&folder);
 
         durations.sort_by(f32::total_cmp);

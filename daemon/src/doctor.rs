@@ -79,6 +79,17 @@ impl Report {
             }
             Err(error) => self.line("model", Bad(error.to_string())),
         }
+        if config.roi == config::Roi::Auto {
+            let opened = Bundle::open(&config.locator.folder())
+                .and_then(|bundle| bundle.expect_task(Task::Locate).map(|()| bundle));
+            self.line(
+                "locator",
+                match opened {
+                    Ok(bundle) => Good(format!("{} {}", bundle.manifest().name, bundle.manifest().version)),
+                    Err(error) => Bad(error.to_string()),
+                },
+            );
+        }
         match config.model.engine {
             EngineKind::Onnxruntime => {
                 let found = find_library(config.model.onnxruntime.as_deref());

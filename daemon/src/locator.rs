@@ -8,7 +8,6 @@ use anemia_vision::{
 };
 
 use crate::config;
-use crate::models;
 use crate::report::LocatorIdentity;
 
 /// What finds the conjunctiva.
@@ -107,8 +106,7 @@ fn simple(roi: config::Roi) -> Box<dyn Locator> {
 
 impl NetworkLocator {
     fn open(locator: &config::Locator, options: &EngineOptions, follow: &mut Follow<'_>) -> Result<Self, EngineError> {
-        let folder = locator.bundle.clone().unwrap_or_else(models::shipped_locator);
-        let bundle = Bundle::open(&folder)?;
+        let bundle = Bundle::open(&locator.folder())?;
         bundle.expect_task(Task::Locate)?;
         let mut engine = anemia_engine::load_following(&bundle, Precision::Fp32, options, follow)?;
         anemia_engine::self_test(&bundle, engine.as_mut())?;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anemia_bundle::{Bundle, Task};
+use anemia_bundle::{Bundle, Precision, Task};
 use anemiad::service::Refusal;
 use anemiad::{analyze, config, doctor, engines, phantoms, run};
 use clap::{Parser, Subcommand};
@@ -33,7 +33,7 @@ enum Command {
     /// Build, list and measure the engines of a model
     Engine(engines::Engines),
     /// Analyze pictures from disk
-    Analyze(analyze::Analyze),
+    Analyze(Box<analyze::Analyze>),
     /// Render phantoms: eyes with a known mask and a known pallor
     Phantom(phantoms::Phantoms),
     /// Show the whole way from camera to broker, with phantoms and a broker in the program
@@ -91,6 +91,11 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
     let bundle = Bundle::open(&config.model.bundle).map_err(|error| refuse(&error))?;
     bundle.expect_task(Task::Classify).map_err(|error| refuse(&error))?;
     anemia_engine::check(&bundle, config.model.precision.fixed(), &config.model.engine_options())?;
+    if config.roi == config::Roi::Auto {
+        let locator = Bundle::open(&config.locator.folder()).map_err(|error| refuse(&error))?;
+        locator.expect_task(Task::Locate).map_err(|error| refuse(&error))?;
+        anemia_engine::check(&locator, Some(Precision::Fp32), &config.model.engine_options())?;
+    }
     config.mqtt.password().map_err(|error| refuse(&error))?;
     println!("{}: no mistakes", path.display());
     Ok(())

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,8 @@ impl Records {
     /// Writes the record of an exam, and removes what is too old or too much by `now`.
     pub fn keep(&self, finished: &Finished, now: Timestamp) -> io::Result<()> {
         if self.settings.days > 0 {
-            fs::create_dir_all(&self.folder)?;
+            // What a result says of somebody is nobody else's business on this machine.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
             let Finished { result, notes } = finished;
             let record = Record { result, frames: &notes.frames };
             let text = serde_json::to_vec_pretty(&record)?;
@@ -131,18 +133,18 @@ impl Records {
             let Some((id, time)) = entry.file_name().to_str().and_then(exam_of) else { continue };
             files.push((id, time, entry.metadata()?.len(), entry.path()));
         }
-        // An id begins with the time of its exam.
-        files.sort_by(|a, b| b.0.cmp(&a.0));
+        // An id begins with the time of its exam: the newest first.
+        files.sort_by_key(|&(id, ..)| std::cmp::Reverse(id));
         let oldest = now.as_second() - i64::from(self.settings.days) * 24 * 3600;
         let most = u64::from(self.settings.mib) << 20;
         let mut total = 0;
         // Whole exams go: the pictures of a record with it.
-        let mut gone = None;
-        for (id, time, bytes, path) in files {
-            total += bytes;
-            if time.as_secs() as i64 <= oldest || total > most || gone == Some(id) {
-                gone = Some(id);
-                fs::remove_file(path)?;
+        for exam in files.chunk_by(|a, b| a.0 == b.0) {
+            total += exam.iter().map(|(_, _, bytes, _)| bytes).sum::<u64>();
+            if exam[0].1.as_secs() as i64 <= oldest || total > most {
+                for (.., path) in exam {
+                    fs::remove_file(path)?;
+                }
             }
         }
         Ok(())

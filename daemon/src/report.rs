@@ -44,7 +44,7 @@ pub struct ExamResult {
     pub duration_s: f32,
     /// What judged.
     pub model: ModelIdentity,
-    /// The network that found the conjunctiva; null where it was found in another way.
+    /// The network that is to find the conjunctiva; null where the configuration names another way.
     pub locator: Option<LocatorIdentity>,
     /// What this result is not.
     pub notice: String,

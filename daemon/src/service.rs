@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anemia_engine::{EngineError, Follow};
+use anemia_vision::Rejection;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -275,7 +276,7 @@ impl PixelThread {
                     self.slot.give_back(frame);
                     self.board.analysed(&analysis.times, analysis.outcome.is_ok());
                     if let Some(error) = &analysis.failure {
-                        failures += u32::from(error.may_pass() && analysis.outcome.is_err());
+                        failures += u32::from(error.may_pass() && analysis.outcome == Err(Rejection::EngineFailed));
                         let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
                         if is_news {
                             tracing::error!("engine: {error}");

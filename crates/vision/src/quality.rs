@@ -99,7 +99,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Every reason, in the order in which they are checked.
+    /// Every reason. Of two that are as frequent in an exam, the first here is told.
     pub const ALL: [Self; 12] = [
         Self::NoConjunctiva,
         Self::TooSmall,

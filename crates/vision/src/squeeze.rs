@@ -6,7 +6,7 @@ use crate::resample::{Filter, grow};
 /// Squeezes frames, and keeps the memory that this takes.
 ///
 /// The filter is that of the cut-out, but vertically first and there with weights of 8 bits: four times as fast, and a value
-/// can be one off. A locator does not mind, and trainer and daemon do it alike.
+/// can be a few off. A locator does not mind, and trainer and daemon do it alike.
 #[derive(Debug, Default)]
 pub struct Squeeze {
     pixels: Vec<u8>,

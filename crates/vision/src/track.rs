@@ -109,7 +109,7 @@ impl Tracker {
         kept.shift = shift;
         kept.frames += 1;
         self.kept = Some(kept);
-        // Near the end of the reach the next shift could be beyond it.
+        // At the edge of the frame the next shift could be beyond what is searched.
         if kept.frames >= FRESH || shift.iter().any(|pixels| pixels.abs() > kept.cell as f32) {
             return Followed { is_there: false, moved };
         }

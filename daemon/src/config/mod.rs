@@ -15,6 +15,7 @@ use anemia_vision::GateThresholds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::models;
 use crate::pipeline::Parts;
 
 pub use load::{ConfigError, Problem, load, parse};
@@ -482,6 +483,13 @@ impl Quality {
             red: [self.min_red, self.max_red],
             blue: [self.min_blue, self.max_blue],
         }
+    }
+}
+
+impl Locator {
+    /// Folder of the bundle.
+    pub fn folder(&self) -> PathBuf {
+        self.bundle.clone().unwrap_or_else(models::shipped_locator)
     }
 }
 

@@ -12,6 +12,9 @@ use crate::records::{Finished, Records};
 /// Wait before a failed write is tried again: a full disk is not mended in milliseconds.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often an idle kiosk looks, after it did so at its start, for records that are too old.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
 /// Writes every result into the outbox, wakes the link by `stored`, and keeps the record. Ends when no more results can come.
 ///
 /// While the disk refuses, results stay in the channel: the state says so, and nothing is forgotten.
@@ -22,7 +25,22 @@ pub async fn keep(
     board: Arc<Board>,
     stored: Arc<Notify>,
 ) {
-    while let Some(finished) = exams.recv().await {
+    let mut patience = Duration::ZERO;
+    loop {
+        let waited = tokio::time::timeout(patience, exams.recv()).await;
+        patience = PRUNE_EVERY;
+        let finished = match waited {
+            Ok(Some(finished)) => finished,
+            Ok(None) => return,
+            Err(_) => {
+                let records = records.clone();
+                let pruned = tokio::task::spawn_blocking(move || records.prune(jiff::Timestamp::now()));
+                if let Ok(Err(error)) = pruned.await {
+                    tracing::warn!("old records were not removed: {error}");
+                }
+                continue;
+            }
+        };
         let result = &finished.result;
         let id = result.id;
         let payload: Arc<[u8]> = match serde_json::to_vec(result) {

@@ -4,7 +4,7 @@
 //! strongest connected part is taken if it looks like the strip of a pulled-down lid; docs/design/locator.md shows the
 //! measurements behind the constants.
 
-use super::cells::Cells;
+use super::cells::{Cells, Part};
 use crate::{Frame, Rejection, Roi};
 
 /// Least and greatest share of the frame that a conjunctiva can cover.
@@ -60,16 +60,15 @@ impl MapReader {
             self.cells.morph(grow);
         }
         let [part, second] = self.cells.strongest(|at| map[at].max(0.0));
+        if !is_plausible(part, map.len(), size) {
+            return Err(Rejection::NoConjunctiva);
+        }
         let gap = second.edges[0].saturating_sub(part.edges[2]).max(part.edges[0].saturating_sub(second.edges[2]));
         let near = gap as f32 <= SAME_EYE * (part.edges[2] - part.edges[0].min(part.edges[2])) as f32;
-        if second.weight > SECOND_EYE * part.weight && !near && is_strip(second.edges, size) {
+        if second.weight > SECOND_EYE * part.weight && !near && is_plausible(second, map.len(), size) {
             return Err(Rejection::SeveralEyes);
         }
         self.cells.keep(part);
-        let share = part.cells as f32 / map.len() as f32;
-        if !AREA.contains(&share) || part.weight < MIN_MEAN_LOGIT * part.cells as f32 || !is_strip(part.edges, size) {
-            return Err(Rejection::NoConjunctiva);
-        }
         self.cells.fill_holes();
         match bend(&self.cells, part.edges, columns, size) {
             bend if bend > WRONG_WAY => return Err(Rejection::UpsideDown),
@@ -141,9 +140,12 @@ impl MapReader {
     }
 }
 
-/// Whether a part is wide enough, given the size of a cell in pixels.
-fn is_strip([left, top, right, bottom]: [usize; 4], size: [f32; 2]) -> bool {
-    (right.saturating_sub(left)) as f32 * size[0] >= MIN_ASPECT * (bottom.saturating_sub(top)) as f32 * size[1]
+/// Whether a part has the size and the shape of a strip, and the network is sure of it. `size` is that of a cell in pixels.
+fn is_plausible(part: Part, cells: usize, size: [f32; 2]) -> bool {
+    let [left, top, right, bottom] = part.edges;
+    AREA.contains(&(part.cells as f32 / cells as f32))
+        && part.weight >= MIN_MEAN_LOGIT * part.cells as f32
+        && (right - left) as f32 * size[0] >= MIN_ASPECT * (bottom - top) as f32 * size[1]
 }
 
 /// How the strip hangs: the factor of the square in the parabola through the middles of its columns, in its widths.
