@@ -12,7 +12,7 @@ use anemia_onnx::{encode, float_tensor, float_value, integer_tensor, model, node
 use image::{ImageFormat, Rgb, RgbImage};
 
 use crate::mqtt::{Broker, Subscriber};
-use crate::support::{Kiosk, Settings, anemiad, free_port, project, texts};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, anemiad, free_port, project, texts};
 
 /// √(mean of all values + shift), whose root is NaN for a picture that is dark enough.
 fn network(shift: f32) -> Vec<u8> {
@@ -182,4 +182,21 @@ fn the_daemon_refuses_a_damaged_bundle_with_78_and_one_line() {
     fs::write(&card, whole).unwrap();
     fs::remove_file(copy.join(MANIFEST)).unwrap();
     refused("no model bundle here");
+}
+
+#[test]
+fn a_locator_that_is_not_there_or_is_none_is_refused_with_78() {
+    let classifier = project().join("models/pallor");
+    for (bundle, words) in
+        [("nowhere".to_owned(), "no model bundle here"), (classifier.display().to_string(), "is made to Classify")]
+    {
+        let more = format!("locator: {{bundle: {bundle}}}");
+        let kiosk = Kiosk::new(&Settings { port: free_port(), camera: PHANTOMS, exam: QUICK, more: &more });
+        for command in ["run", "check"] {
+            let output = anemiad().args([command, "--config"]).arg(kiosk.config()).output().unwrap();
+            let (_, stderr, code) = texts(&output);
+            assert_eq!(code, Some(78), "{command}: {stderr}");
+            assert!(stderr.contains(words) && stderr.lines().count() == 1, "{command}: {stderr}");
+        }
+    }
 }

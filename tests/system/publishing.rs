@@ -166,6 +166,28 @@ fn a_full_disk_is_said_and_costs_no_result_once_there_is_room_again() {
 }
 
 #[test]
+fn each_exam_leaves_a_record_on_the_device_and_no_picture() {
+    use std::os::unix::fs::PermissionsExt;
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    kiosk.start();
+    let result = subscriber.result();
+    kiosk.signal("TERM");
+    kiosk.wait();
+    let folder = kiosk.folder.path().join("state/exams");
+    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700, "a verdict is nobody else's business");
+    let path = folder.join(format!("{}.json", result["id"].as_str().unwrap()));
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert_eq!(record["result"], result, "the record holds what was published");
+    assert_eq!(result["locator"]["name"], "locator");
+    let good = record["frames"].as_array().unwrap().iter().filter(|frame| frame["logit"].is_f64()).count();
+    assert_eq!(good, 3);
+    let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    assert!(names.into_iter().all(|path| path.extension().is_some_and(|end| end == "json")));
+}
+
+#[test]
 fn real_cut_outs_are_replayed_into_results() {
     let Some(folder) = crate::support::data("cp-anemic") else { return };
     let broker = Broker::start();
