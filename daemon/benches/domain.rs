@@ -5,7 +5,8 @@
 //! and not obeyed: the light of these photographs is not that of the classifier's.
 //!
 //! Nothing is chosen by these figures. The classifier was trained on children of 6 to 59 months; these are adults.
-#![allow(clippy::print_stderr)]
+// A measurement whose stage cannot be set may panic.
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,6 +17,9 @@ use anemia_evaluation::{Interval, ROUNDS, SEED, bootstrap};
 use anemia_vision::{AlphaLocator, Frame, GateThresholds, Locator, Roi, read_picture};
 use anemiad::config::{self, WantedPrecision};
 use anemiad::pipeline::{Parts, Pipeline, probability};
+
+#[path = "../../tests/common.rs"]
+mod common;
 
 /// One photograph.
 #[derive(Clone, Copy)]
@@ -34,13 +38,7 @@ fn main() {
         eprintln!("RUN must name the folder of a run of `anemia-train locate`");
         return;
     };
-    let data = std::env::var_os("ANEMIA_DATA").map(PathBuf::from);
-    let data =
-        data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data")).join("eyes-defy-india");
-    if !data.is_dir() {
-        eprintln!("skipped: no data (eyes-defy-india is not in ANEMIA_DATA)");
-        return;
-    }
+    let Some(data) = common::data("eyes-defy-india") else { return };
     let labels = std::fs::read_to_string(data.join("labels.csv")).expect("labels.csv can be read");
     let folds = std::fs::read_to_string(run.join("overlaps.csv")).expect("the run has ended");
     let mut eyes = Vec::new();

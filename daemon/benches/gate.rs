@@ -3,7 +3,8 @@
 //! Cut-outs of CP-AnemiC (`ANEMIA_DATA`, or `../shared/data` beside the source folder) are spoilt step by step and judged with
 //! `roi: alpha`. One line of CSV for each picture and step goes to standard output, the table of docs/design/quality.md to
 //! standard error, and two plots to the folder that `PLOTS` names. Words behind `--` choose ways of spoiling.
-#![allow(clippy::print_stderr)]
+// A measurement whose stage cannot be set may panic.
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ use anemiad::config::{self, WantedPrecision};
 use anemiad::pipeline::{Parts, Pipeline};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
+
+#[path = "../../tests/common.rs"]
+mod common;
 
 /// Every so many pictures of the data set.
 const PACE: usize = 5;
@@ -64,13 +68,7 @@ fn steps() -> Vec<(&'static str, Vec<Spoil>)> {
 }
 
 fn main() {
-    let data = std::env::var_os("ANEMIA_DATA").map(PathBuf::from);
-    let data =
-        data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data")).join("cp-anemic");
-    if !data.is_dir() {
-        eprintln!("skipped: no data (cp-anemic is not in ANEMIA_DATA)");
-        return;
-    }
+    let Some(data) = common::data("cp-anemic") else { return };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     let limits = config::Quality::default().thresholds();
     // Everything is judged, whatever the gate says; the gate is asked beside.

@@ -106,8 +106,7 @@ fn simple(roi: config::Roi) -> Box<dyn Locator> {
 
 impl NetworkLocator {
     fn open(locator: &config::Locator, options: &EngineOptions, follow: &mut Follow<'_>) -> Result<Self, EngineError> {
-        let bundle = Bundle::open(&locator.folder())?;
-        bundle.expect_task(Task::Locate)?;
+        let bundle = Bundle::open_for(&locator.folder(), Task::Locate)?;
         let mut engine = anemia_engine::load_following(&bundle, Precision::Fp32, options, follow)?;
         anemia_engine::self_test(&bundle, engine.as_mut())?;
         let manifest = bundle.manifest();

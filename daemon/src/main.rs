@@ -88,12 +88,11 @@ fn run_command(command: Command) -> u8 {
 fn check(path: &std::path::Path) -> Result<(), Refusal> {
     let refuse = |error: &dyn std::fmt::Display| Refusal::Configuration(error.to_string());
     let config = config::load(path).map_err(|error| refuse(&error))?;
-    let bundle = Bundle::open(&config.model.bundle).map_err(|error| refuse(&error))?;
-    bundle.expect_task(Task::Classify).map_err(|error| refuse(&error))?;
+    let open = |folder: &std::path::Path, task| Bundle::open_for(folder, task).map_err(|error| refuse(&error));
+    let bundle = open(&config.model.bundle, Task::Classify)?;
     anemia_engine::check(&bundle, config.model.precision.fixed(), &config.model.engine_options())?;
     if config.roi == config::Roi::Auto {
-        let locator = Bundle::open(&config.locator.folder()).map_err(|error| refuse(&error))?;
-        locator.expect_task(Task::Locate).map_err(|error| refuse(&error))?;
+        let locator = open(&config.locator.folder(), Task::Locate)?;
         anemia_engine::check(&locator, Some(Precision::Fp32), &config.model.engine_options())?;
     }
     config.mqtt.password().map_err(|error| refuse(&error))?;

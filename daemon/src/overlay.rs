@@ -153,10 +153,7 @@ impl Sheets {
         let thumb = self.squeeze.squeeze(overlay, width, height);
         let mut cell = Frame::new(most_wide, most_high + CAPTION);
         let (left, top) = ((most_wide - width) / 2, (most_high - height) / 2);
-        for (row, pixels) in thumb.chunks_exact(width * 3).enumerate() {
-            let at = ((top + row) * most_wide + left) * 3;
-            cell.rgb_mut()[at..at + width * 3].copy_from_slice(pixels);
-        }
+        paste(thumb, width, cell.rgb_mut(), most_wide, [left, top]);
         let (verdict, _) = analysis.verdict(point);
         let mut canvas = Canvas { frame: &mut cell, scale: 1 };
         // The end of a long name tells more than its beginning.
@@ -173,12 +170,9 @@ impl Sheets {
         if self.cells.len() == COLUMNS * ROWS { self.write() } else { Ok(()) }
     }
 
-    /// Writes the last sheet, and gives how many there are.
-    pub fn finish(mut self) -> std::io::Result<usize> {
-        if !self.cells.is_empty() {
-            self.write()?;
-        }
-        Ok(self.written)
+    /// Writes the last sheet.
+    pub fn finish(mut self) -> std::io::Result<()> {
+        if self.cells.is_empty() { Ok(()) } else { self.write() }
     }
 
     fn write(&mut self) -> std::io::Result<()> {
@@ -188,12 +182,17 @@ impl Sheets {
         let mut sheet = vec![0; width * height * 3];
         for (number, cell) in self.cells.drain(..).enumerate() {
             let (left, top) = (number % columns * wide, number / columns * high);
-            for (row, pixels) in cell.rgb().chunks_exact(wide * 3).enumerate() {
-                let at = ((top + row) * width + left) * 3;
-                sheet[at..at + wide * 3].copy_from_slice(pixels);
-            }
+            paste(cell.rgb(), wide, &mut sheet, width, [left, top]);
         }
         self.written += 1;
         write_png(&self.folder.join(format!("contact-sheet-{}.png", self.written)), width, height, &sheet)
+    }
+}
+
+/// Copies a picture of `width` pixels a row into one of `onto_width`, where it fits.
+fn paste(picture: &[u8], width: usize, onto: &mut [u8], onto_width: usize, [left, top]: [usize; 2]) {
+    for (row, pixels) in picture.chunks_exact(width * 3).enumerate() {
+        let at = ((top + row) * onto_width + left) * 3;
+        onto[at..at + width * 3].copy_from_slice(pixels);
     }
 }

@@ -83,8 +83,7 @@ impl Pipeline {
     /// told how far the build of a plan is, and stops it with `false`.
     pub fn open(parts: &Parts, follow: &mut Follow<'_>) -> Result<Self, EngineError> {
         let options = &parts.options;
-        let bundle = Bundle::open(&parts.bundle)?;
-        bundle.expect_task(Task::Classify)?;
+        let bundle = Bundle::open_for(&parts.bundle, Task::Classify)?;
         let finder = Finder::open(parts.roi, &parts.locator, options, follow)?;
         let engine = match parts.precision.fixed() {
             Some(precision) => {

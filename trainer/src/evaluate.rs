@@ -37,8 +37,7 @@ pub(crate) struct Evaluate {
 
 impl Evaluate {
     pub(crate) fn run(&self) -> Result<()> {
-        let bundle = Bundle::open(&self.bundle)?;
-        bundle.expect_task(Task::Classify)?;
+        let bundle = Bundle::open_for(&self.bundle, Task::Classify)?;
         let point = bundle.model(self.precision)?.operating_point.context("a classifier has an operating point")?;
         let mut engine = anemia_engine::load(&bundle, self.precision, &EngineOptions::default())?;
         let mut pictures = dataset::read(&self.data, &self.protocol)?;

@@ -176,6 +176,13 @@ impl Bundle {
         }
     }
 
+    /// Opens the bundle in `folder`, which must be made for `task`.
+    pub fn open_for(folder: &Path, task: Task) -> Result<Self, BundleError> {
+        let bundle = Self::open(folder)?;
+        bundle.expect_task(task)?;
+        Ok(bundle)
+    }
+
     /// Refuses a bundle that does something else than `task`.
     pub fn expect_task(&self, wanted: Task) -> Result<(), BundleError> {
         let found = self.manifest.task;

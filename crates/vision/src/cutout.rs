@@ -150,8 +150,5 @@ fn fill_reflections(row: &mut [[i32; 4]], mask: &[u8]) {
             }
         }
         at = end;
-        if at >= row.len() {
-            break;
-        }
     }
 }

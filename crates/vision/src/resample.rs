@@ -98,6 +98,6 @@ pub(crate) fn grow<T>(memory: &mut Vec<T>, length: usize) {
     memory.reserve(length.saturating_sub(memory.len()));
 }
 
-pub(crate) fn to_byte(sum: i32) -> u8 {
+fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }

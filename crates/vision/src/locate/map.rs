@@ -64,7 +64,7 @@ impl MapReader {
             return Err(Rejection::NoConjunctiva);
         }
         let gap = second.edges[0].saturating_sub(part.edges[2]).max(part.edges[0].saturating_sub(second.edges[2]));
-        let near = gap as f32 <= SAME_EYE * (part.edges[2] - part.edges[0].min(part.edges[2])) as f32;
+        let near = gap as f32 <= SAME_EYE * (part.edges[2] - part.edges[0]) as f32;
         if second.weight > SECOND_EYE * part.weight && !near && is_plausible(second, map.len(), size) {
             return Err(Rejection::SeveralEyes);
         }
