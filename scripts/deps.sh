@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and running need, and with the argument `test` or `memory` what those tests need, too; nothing that
-# is there already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
+# Installs what building and running need, and with the argument `test`, `memory` or `vm` (the emulated kiosk) what those tests
+# need, too; nothing that is there already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,8 +9,36 @@ need() { # COMMAND PACKAGE
     command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || packages+=("$2")
 }
 need cc build-essential
+need pkg-config pkg-config
+# Cameras: the headers of GStreamer, and the libclang that reads those of the kernel.
+pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0 2>/dev/null ||
+    packages+=(libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev)
+compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || packages+=(libclang-dev)
 [ "${1:-}" != test ] || need mosquitto mosquitto
+# Sources for tests, such as a test picture; also what `anemiad` itself needs to run a pipeline.
+plugin() { # FILE PACKAGE
+    [ -e "/usr/lib/$(uname -m)-linux-gnu/gstreamer-1.0/$1" ] || packages+=("$2")
+}
+plugin libgstvideotestsrc.so gstreamer1.0-plugins-base
+[ "${1:-}" != test ] || plugin libgstpng.so gstreamer1.0-plugins-good
 [ "${1:-}" != memory ] || need valgrind valgrind
+if [ "${1:-}" = vm ]; then
+    need qemu-system-x86_64 qemu-system-x86
+    need qemu-img qemu-utils
+    need debootstrap debootstrap
+    # Not the command busybox: that of the package busybox is linked to libraries, which an initramfs has not.
+    dpkg -s busybox-static >/dev/null 2>&1 || packages+=(busybox-static)
+    need cpio cpio
+    need zstd zstd
+    need depmod kmod
+    need mke2fs e2fsprogs
+    need dpkg-shlibdeps dpkg-dev
+    need ssh openssh-client
+    need gst-launch-1.0 gstreamer1.0-tools
+    # videoconvert and videotestsrc; pngdec.
+    dpkg -s gstreamer1.0-plugins-base >/dev/null 2>&1 || packages+=(gstreamer1.0-plugins-base)
+    dpkg -s gstreamer1.0-plugins-good >/dev/null 2>&1 || packages+=(gstreamer1.0-plugins-good)
+fi
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 

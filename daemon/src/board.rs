@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::exam::ExamState;
+use crate::exam::{ExamState, Phase};
 use crate::pipeline::StageTimes;
 use crate::report::ModelIdentity;
 
@@ -19,7 +19,7 @@ pub struct State {
     /// The exam.
     pub exam: ExamState,
     /// The camera.
-    pub camera: Part<CameraStatus>,
+    pub camera: Camera,
     /// The network.
     pub engine: Part<EngineStatus>,
     /// The connection to the broker.
@@ -41,6 +41,18 @@ pub struct Part<S> {
     pub detail: String,
 }
 
+/// The state of the camera.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Camera {
+    /// In a word.
+    pub status: CameraStatus,
+    /// What is wrong, in a line; empty when nothing is.
+    pub detail: String,
+    /// When the last frame came, by the kiosk's clock, in UTC (RFC 3339); null while frames come, and when none ever came.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub last_frame_at: Option<jiff::Timestamp>,
+}
+
 /// The camera in a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -50,9 +62,13 @@ pub enum CameraStatus {
     Opening,
     /// Frames come.
     Streaming,
+    /// Frames come, and are too old to be judged when they come.
+    Late,
     /// It failed, and is opened again after a while.
     Lost,
-    /// A replay came to its end.
+    /// It failed, and nothing that the daemon can do helps: a person has to look at it. It is still opened now and then.
+    GaveUp,
+    /// A replay or a film came to its end.
     Ended,
 }
 
@@ -109,6 +125,12 @@ pub struct Outbox {
 pub struct Counts {
     /// Frames that the camera gave.
     pub captured: u64,
+    /// Frames that the camera took and nobody fetched in time.
+    pub missed: u64,
+    /// Pictures of the camera that could not be used.
+    pub damaged: u64,
+    /// Frames that were too old to be judged.
+    pub late: u64,
     /// Frames that were analysed.
     pub analysed: u64,
     /// Mean time of the stages before the network, over all analysed frames.
@@ -123,6 +145,10 @@ pub struct Board {
     state: watch::Sender<State>,
     start: Instant,
     captured: AtomicU64,
+    missed: AtomicU64,
+    damaged: AtomicU64,
+    late: AtomicU64,
+    last_captured_ns: AtomicU64,
     analysed: AtomicU64,
     judged: AtomicU64,
     before_ns: AtomicU64,
@@ -136,7 +162,7 @@ impl Board {
         let state = State {
             version: env!("CARGO_PKG_VERSION"),
             exam: ExamState::default(),
-            camera: Part::default(),
+            camera: Camera::default(),
             engine: Part::default(),
             broker: Part::default(),
             outbox: Outbox::default(),
@@ -147,6 +173,10 @@ impl Board {
             state: watch::Sender::new(state),
             start: Instant::now(),
             captured: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            last_captured_ns: AtomicU64::new(0),
             analysed: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             before_ns: AtomicU64::new(0),
@@ -165,9 +195,30 @@ impl Board {
         self.state.send_if_modified(|state| std::mem::replace(&mut state.exam, exam) != exam);
     }
 
-    /// Tells the state of the camera.
-    pub fn camera(&self, status: CameraStatus, detail: &str) {
-        self.state.send_if_modified(|state| state.camera.update(status, detail));
+    /// Whether good frames are being collected.
+    pub fn is_in_exam(&self) -> bool {
+        self.state.borrow().exam.phase == Phase::Collecting
+    }
+
+    /// Tells the state of the camera, and whether that is news.
+    pub fn camera(&self, status: CameraStatus, detail: &str) -> bool {
+        self.state.send_if_modified(|state| {
+            let camera = &mut state.camera;
+            if is_same((camera.status, &camera.detail), (status, detail)) {
+                return false;
+            }
+            let frames_come = matches!(status, CameraStatus::Streaming | CameraStatus::Late);
+            let last_frame_at = if frames_come { None } else { self.last_frame_at() };
+            *camera = Camera { status, detail: line(detail), last_frame_at };
+            true
+        })
+    }
+
+    /// When the last frame came.
+    fn last_frame_at(&self) -> Option<jiff::Timestamp> {
+        let last = self.last_captured_ns.load(Ordering::Relaxed);
+        let age = self.start.elapsed().saturating_sub(Duration::from_nanos(last));
+        jiff::Timestamp::now().checked_sub(age).ok().filter(|_| last > 0)
     }
 
     /// Tells the state of the network, and whether that is news.
@@ -197,9 +248,21 @@ impl Board {
         self.state.send_if_modified(|state| std::mem::replace(&mut state.outbox.detail, detail.clone()) != detail);
     }
 
-    /// Counts a frame of the camera.
-    pub fn captured(&self) {
+    /// Counts a frame of the camera, and those before it that nobody fetched in time.
+    pub fn captured(&self, missed: u32) {
         self.captured.fetch_add(1, Ordering::Relaxed);
+        self.missed.fetch_add(missed.into(), Ordering::Relaxed);
+        self.last_captured_ns.store(self.start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a picture of the camera that cannot be used.
+    pub fn damaged(&self) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a frame that was too old to be judged.
+    pub fn late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an analysed frame.
@@ -221,6 +284,9 @@ impl Board {
         let (analysed, judged) = (load(&self.analysed), load(&self.judged));
         Counts {
             captured: load(&self.captured),
+            missed: load(&self.missed),
+            damaged: load(&self.damaged),
+            late: load(&self.late),
             analysed,
             mean_before: mean(&self.before_ns, analysed),
             mean_inference: mean(&self.inference_ns, judged),
@@ -232,20 +298,25 @@ impl Board {
     pub fn is_healthy(&self, stale: Duration) -> bool {
         let last = Duration::from_nanos(self.last_analysed_ns.load(Ordering::Relaxed));
         let fresh = self.start.elapsed().saturating_sub(last) < stale;
-        fresh || matches!(self.state.borrow().camera.status, CameraStatus::Lost | CameraStatus::Ended)
+        let is_known = |status| !matches!(status, CameraStatus::Opening | CameraStatus::Streaming);
+        fresh || is_known(self.state.borrow().camera.status)
     }
 }
 
 impl<S: PartialEq + Copy> Part<S> {
     /// Sets both fields, and says whether that changed anything. Allocates only then.
     fn update(&mut self, status: S, detail: &str) -> bool {
-        // An unchanged state is the common case, and costs nothing.
-        let same = self.status == status && (self.detail == detail || self.detail == line(detail));
+        let same = is_same((self.status, &self.detail), (status, detail));
         if !same {
             *self = Self { status, detail: line(detail) };
         }
         !same
     }
+}
+
+/// Whether a state is told again as it is. That is the common case, and costs nothing.
+fn is_same<S: PartialEq>((status, detail): (S, &str), (new_status, new_detail): (S, &str)) -> bool {
+    status == new_status && (detail == new_detail || detail == line(new_detail))
 }
 
 /// The text as one line of bounded length: the state must always fit into a message.

@@ -101,13 +101,13 @@ impl Demo {
             device_id: DEVICE.into(),
             state_dir: folder.to_owned(),
             camera: config::Camera {
-                replay: None,
                 phantom: Some(config::PhantomCamera {
                     width: 1280,
                     height: 720,
                     seed: self.seed,
                     pace: config::Pace { rate_hz: 15.0, show_s: 1.2, gap_s: 0.5 },
                 }),
+                ..config::Camera::default()
             },
             roi: config::Roi::Auto,
             locator: config::Locator::default(),

@@ -7,6 +7,7 @@
 pub mod analyze;
 pub mod board;
 mod builds;
+pub mod cameras;
 pub mod capture;
 pub mod config;
 #[cfg(feature = "demo")]

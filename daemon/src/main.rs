@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anemia_bundle::{Bundle, Precision, Task};
 use anemiad::service::Refusal;
-use anemiad::{analyze, config, doctor, engines, phantoms, run};
+use anemiad::{analyze, cameras, config, doctor, engines, phantoms, run};
 use clap::{Parser, Subcommand};
 
 /// Exit code for a configuration that must be mended (EX_CONFIG of sysexits.h); systemd does not restart after it.
@@ -30,6 +30,8 @@ enum Command {
     Check(ConfigFile),
     /// Look at everything that the daemon needs, and say what is wrong with it
     Doctor(ConfigFile),
+    /// List cameras, show what they can, and save what they see
+    Camera(cameras::Cameras),
     /// Build, list and measure the engines of a model
     Engine(engines::Engines),
     /// Analyze pictures from disk
@@ -66,6 +68,10 @@ fn run_command(command: Command) -> u8 {
             true => 0,
             false => FAILURE,
         },
+        Command::Camera(cameras) => {
+            start_log("warn");
+            finish(cameras.run())
+        }
         Command::Engine(engines) => {
             start_log("warn");
             finish(engines.run())

@@ -33,7 +33,7 @@ pub struct Parts {
 /// The stages, the networks and the memory that they work in.
 pub struct Pipeline {
     finder: Finder,
-    /// When the last frame came.
+    /// When the last frame was taken.
     last: Option<Instant>,
     limits: GateThresholds,
     engine: Box<dyn Engine>,
@@ -116,9 +116,9 @@ impl Pipeline {
         })
     }
 
-    /// Takes one frame, which came at `now`, through all stages; a stage that rejects it ends the way.
-    pub fn analyse(&mut self, frame: &Frame, now: Instant) -> Analysis {
-        let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+    /// Takes one frame, which the camera took at `at`, through all stages; a stage that rejects it ends the way.
+    pub fn analyse(&mut self, frame: &Frame, at: Instant) -> Analysis {
+        let since = self.last.replace(at).map_or(Duration::ZERO, |last| at.saturating_duration_since(last));
         let mut times = StageTimes::default();
         let mut quality = Quality::default();
         let mut failure = None;

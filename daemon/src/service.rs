@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::board::{Board, EngineStatus};
-use crate::capture;
+use crate::capture::CameraThread;
 use crate::config::Config;
 use crate::exam::{Exam, Phase};
 use crate::pipeline::Pipeline;
@@ -27,6 +27,8 @@ const EXAM_PATIENCE: Duration = Duration::from_millis(2700);
 const DISK_PATIENCE: Duration = Duration::from_millis(600);
 pub(crate) const BROKER_PATIENCE: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(300);
+/// How long the camera may take to end, beside disk and broker: GStreamer ends its stream first.
+const CAMERA_PATIENCE: Duration = Duration::from_millis(1800);
 /// How often the pixel thread looks at the clock when no frames come.
 const TICK: Duration = Duration::from_millis(50);
 /// Inferences that may fail one after the other. After an error such as an illegal access CUDA gives nothing but errors for as
@@ -149,13 +151,22 @@ impl Running {
             notes: Notes::default(),
             with_cutouts: records.with_cutouts(),
             device_id: config.device_id.clone(),
+            late: config.health.late_frame(),
         };
         let pixels = std::thread::Builder::new().name("pixels".into()).spawn(move || {
             // Dropped when the thread ends, also by a panic: the receiver notices.
             let _alive: oneshot::Sender<()> = alive;
             pixel_thread.run();
         })?;
-        let camera = capture::start(config.camera.clone(), slot.clone(), board.clone(), camera_stop.clone())?;
+        let camera = CameraThread {
+            camera: config.camera.clone(),
+            late: config.health.late_frame(),
+            state_dir: config.state_dir.clone(),
+            slot: slot.clone(),
+            board: board.clone(),
+            stop: camera_stop.clone(),
+        };
+        let camera = camera.start()?;
         let keeper = tokio::spawn(keep(exams_out, outbox.clone(), records, board.clone(), stored.clone()));
         let link = link(&config, &outbox, board.clone(), stored);
         let link = tokio::spawn(link.run(close_seen, BROKER_PATIENCE));
@@ -214,6 +225,7 @@ impl Running {
         }
         self.slot.close();
         self.camera_stop.request();
+        let camera_end = Instant::now() + CAMERA_PATIENCE;
         // The pixel thread is the only sender: when it is gone, the keeper writes what is left and ends.
         if timeout(DISK_PATIENCE, self.keeper).await.is_err() {
             tracing::error!("finished results could not be written to disk in time");
@@ -224,7 +236,7 @@ impl Running {
         }
         let threads =
             tokio::task::spawn_blocking(move || [("pixel", self.pixels.join()), ("camera", self.camera.join())]);
-        match timeout(GRACE, threads).await {
+        match timeout(GRACE.max(camera_end.saturating_duration_since(Instant::now())), threads).await {
             Ok(Ok(ends)) => {
                 for (name, _) in ends.into_iter().filter(|(_, end)| end.is_err()) {
                     tracing::error!("the {name} thread had panicked");
@@ -237,7 +249,8 @@ impl Running {
         let _ = timeout(GRACE, tokio::task::spawn_blocking(move || drop(outbox))).await;
         let counts = self.board.counts();
         let dropped = self.slot.dropped();
-        tracing::info!(captured = counts.captured, analysed = counts.analysed, dropped, "stopped");
+        let crate::board::Counts { captured, analysed, missed, damaged, late, .. } = counts;
+        tracing::info!(captured, analysed, dropped, missed, late, damaged, "stopped");
         self.board.watch().borrow().exam.phase == Phase::Result
     }
 }
@@ -253,6 +266,7 @@ struct PixelThread {
     notes: Notes,
     with_cutouts: bool,
     device_id: String,
+    late: Duration,
 }
 
 impl PixelThread {
@@ -270,9 +284,14 @@ impl PixelThread {
                     return;
                 }
                 Taken::Nothing => self.exam.check_time(Instant::now()),
-                Taken::Frame(frame) => {
+                Taken::Frame(frame, at) if at.elapsed() >= self.late => {
+                    self.slot.give_back(frame);
+                    self.board.late();
+                    self.exam.check_time(Instant::now())
+                }
+                Taken::Frame(frame, at) => {
                     let now = Instant::now();
-                    let analysis = self.pipeline.analyse(&frame, now);
+                    let analysis = self.pipeline.analyse(&frame, at);
                     self.slot.give_back(frame);
                     self.board.analysed(&analysis.times, analysis.outcome.is_ok());
                     if let Some(error) = &analysis.failure {

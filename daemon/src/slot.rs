@@ -4,7 +4,7 @@
 //! frames are enough for ever, and after the first round nothing is allocated.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anemia_vision::Frame;
 
@@ -17,7 +17,7 @@ pub struct Slot {
 
 #[derive(Debug, Default)]
 struct State {
-    newest: Option<Frame>,
+    newest: Option<(Frame, Instant)>,
     spare: Vec<Frame>,
     dropped: u64,
     closed: bool,
@@ -26,8 +26,8 @@ struct State {
 /// What the pipeline finds in the slot.
 #[derive(Debug)]
 pub enum Taken {
-    /// A frame that was not seen before.
-    Frame(Frame),
+    /// A frame that was not seen before, and when it was taken.
+    Frame(Frame, Instant),
     /// No new frame within the time.
     Nothing,
     /// The slot was closed: no frame comes any more.
@@ -45,10 +45,10 @@ impl Slot {
         self.lock().spare.pop().unwrap_or_default()
     }
 
-    /// Puts a frame in. One that was not taken yet is dropped, and counted.
-    pub fn put(&self, frame: Frame) {
+    /// Puts a frame in that the camera took at `at`. One that was not fetched yet is dropped, and counted.
+    pub fn put(&self, frame: Frame, at: Instant) {
         let mut state = self.lock();
-        if let Some(unread) = state.newest.replace(frame) {
+        if let Some((unread, _)) = state.newest.replace((frame, at)) {
             state.dropped += 1;
             state.spare.push(unread);
         }
@@ -65,7 +65,7 @@ impl Slot {
             return Taken::Closed;
         }
         match state.newest.take() {
-            Some(frame) => Taken::Frame(frame),
+            Some((frame, at)) => Taken::Frame(frame, at),
             None => Taken::Nothing,
         }
     }
@@ -99,10 +99,11 @@ mod tests {
     #[test]
     fn the_newest_frame_replaces_an_unread_one_and_is_counted() {
         let slot = Slot::new();
-        slot.put(Frame::new(1, 1));
-        slot.put(Frame::new(2, 2));
+        let now = Instant::now();
+        slot.put(Frame::new(1, 1), now);
+        slot.put(Frame::new(2, 2), now);
         match slot.take(Duration::ZERO) {
-            Taken::Frame(frame) => assert_eq!(frame.width(), 2),
+            Taken::Frame(frame, at) => assert_eq!((frame.width(), at), (2, now)),
             other => panic!("expected a frame, found {other:?}"),
         }
         assert_eq!(slot.dropped(), 1);

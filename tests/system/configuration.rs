@@ -50,7 +50,7 @@ fn a_mistake_has_line_column_key_and_what_was_expected() {
     let found = problem("device_id: kiosk-1", "device_id: kiosk/1");
     assert!(found.to_string().contains("expected 1 to 64 letters, digits, _ or -"), "{found}");
     let found = problem("  phantom: {}", "  phantom: {}\n  replay: {pictures: [a]}");
-    assert!(found.to_string().contains("expected exactly one of the keys replay, phantom"), "{found}");
+    assert!(found.to_string().contains("expected exactly one of the keys v4l, gstreamer, replay, phantom"), "{found}");
     let found = problem("device_id: kiosk-1", "device_id: kiosk-1\nroi: 1,2,3,4");
     assert!(found.to_string().contains("expected auto, colour or alpha"), "{found}");
     let found = problem("device_id: kiosk-1", "device_id: kiosk-1\nquality: {min_exposure: 0.9, max_exposure: 0.2}");

@@ -126,6 +126,53 @@ fn a_camera_without_pictures_is_lost_and_comes_back() {
 }
 
 #[test]
+fn a_camera_of_gstreamer_leads_to_results() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let folder = tempfile::tempdir().unwrap();
+    crate::support::phantom(&folder.path().join("eye.png"), 5);
+    // A photograph that is shown for ever, as a camera shows it.
+    let camera = format!(
+        "gstreamer: {{pipeline: 'filesrc location={}/eye.png ! pngdec ! imagefreeze is-live=true ! videoconvert ! \
+         video/x-raw,format=NV12,framerate=15/1'}}",
+        folder.path().display()
+    );
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more: "" });
+    kiosk.start();
+    let result = subscriber.result();
+    assert_eq!(result["frames"]["good"], 3, "{result}");
+    assert!(kiosk.log().contains("640×360 NV12, live"), "{}", kiosk.log());
+    kiosk.signal("TERM");
+    let (status, time) = kiosk.wait();
+    assert!(status.success() && time < Duration::from_secs(5), "{status} after {time:?}");
+    assert!(!kiosk.log().contains("did not end in time"), "{}", kiosk.log());
+}
+
+#[test]
+fn frames_that_are_too_old_are_not_judged_and_that_is_told() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    // A queue that keeps every frame for 300 ms.
+    let camera = "gstreamer: {pipeline: 'videotestsrc is-live=true ! video/x-raw,width=640,height=360,framerate=30/1 ! \
+                  queue min-threshold-time=300000000 max-size-buffers=0 max-size-bytes=0'}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam: QUICK, more: "" });
+    kiosk.start();
+    let state = subscriber.state("late frames", |state| state["camera"]["status"] == "late");
+    assert_eq!(state["camera"]["detail"], "frames are too old to be judged when they come");
+    std::thread::sleep(Duration::from_millis(500));
+    kiosk.signal("TERM");
+    assert!(kiosk.wait().0.success());
+    let log = kiosk.log();
+    let counted = |name: &str| -> u64 {
+        let at = log.rfind(&format!(" {name}=")).unwrap_or_else(|| panic!("{name} is not in {log}"));
+        let digits = log[at + name.len() + 2..].chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>().parse().unwrap()
+    };
+    assert_eq!(counted("analysed"), 0);
+    assert!(counted("late") >= 10 && counted("captured") >= counted("late"), "{log}");
+}
+
+#[test]
 fn two_daemons_do_not_share_a_state_folder() {
     let mut kiosk = Kiosk::phantoms(free_port());
     kiosk.start();

@@ -29,6 +29,14 @@ impl Frame {
         self.alpha.clear();
     }
 
+    /// Gives this another size without alpha; what its pixels are is not said. Memory is reused.
+    pub(crate) fn resize(&mut self, width: usize, height: usize) {
+        self.width = width;
+        self.height = height;
+        self.rgb.resize(width * height * 3, 0);
+        self.alpha.clear();
+    }
+
     /// Makes this a copy of `other`. Memory is reused.
     pub fn copy_from(&mut self, other: &Frame) {
         self.width = other.width;

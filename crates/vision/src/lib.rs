@@ -3,7 +3,7 @@
 //! The trainer, the calibrator and the daemon prepare pixels only through this crate, so that a network sees on
 //! the kiosk exactly what it was trained on. The steps, in order:
 //!
-//! 1. [`Frame`]: one picture, 8-bit sRGB, read from a file ([`read_picture`]) or a camera.
+//! 1. [`Frame`]: one picture, 8-bit sRGB, read from a file ([`read_picture`]) or from a camera ([`RawReader`]).
 //! 2. [`Locator`]: finds the palpebral conjunctiva and describes it as a [`Roi`] (mask and box).
 //! 3. [`Quality`]: measures whether the tissue can be judged at all.
 //! 4. [`CutOut`]: ROI over black, cropped to its box, resized to the network's input.
@@ -12,11 +12,13 @@
 
 mod cutout;
 mod frame;
+mod jpeg;
 mod locate;
 mod overlay;
 pub mod phantom;
 mod picture;
 mod quality;
+mod raw;
 mod resample;
 mod roi;
 mod squeeze;
@@ -28,6 +30,7 @@ pub use locate::{AlphaLocator, BoxLocator, ColourLocator, Locator, MapReader};
 pub use overlay::{draw_outline, fade_outside};
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_cutout, read_picture, write_png, write_png_grey};
 pub use quality::{GateThresholds, Quality, Rejection};
+pub use raw::{RawError, RawFormat, RawPicture, RawReader, YuvColour, YuvMatrix};
 pub use roi::Roi;
 pub use squeeze::Squeeze;
 pub use track::{Followed, Tracker};

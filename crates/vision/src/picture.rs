@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use image::error::{ImageError, LimitErrorKind};
 use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use crate::jpeg::check_jpeg;
 use crate::{AlphaLocator, Frame, Locator, Roi};
 
 /// The most pixels that a picture may have: 64 Mpx. Memory is taken only after the header was checked against this.
@@ -119,35 +120,6 @@ pub fn decode_picture(bytes: &[u8], frame: &mut Frame) -> Result<(), PictureErro
         frame.set_rgb(width, height, picture.into_rgb8().as_raw());
     }
     Ok(())
-}
-
-/// Refuses what the decoder would silently repair: ink colours, which it converts without their profile, and a scan
-/// that stops early, which it fills with grey.
-fn check_jpeg(bytes: &[u8]) -> Result<(), PictureError> {
-    let cut_short = || PictureError::Damaged("the file stops early".into());
-    let mut at = 2;
-    loop {
-        // Markers (ITU-T T.81, B.1.1): 0xFF, any number of times, the code, and for most of them a length. Whatever
-        // stands between two segments is passed over, as every decoder does.
-        let (&[first, code, high, low], rest) =
-            bytes.get(at..).and_then(<[u8]>::split_first_chunk).ok_or_else(cut_short)?;
-        if first != 0xFF || matches!(code, 0x00 | 0xFF) {
-            at += 1;
-            continue;
-        }
-        match code {
-            // Without a length: TEM, RST0 to RST7, SOI.
-            0x01 | 0xD0..=0xD8 => at += 2,
-            // Frame headers, except the three codes in this range that are none: byte 7 counts the components.
-            0xC0..=0xCF if !matches!(code, 0xC4 | 0xC8 | 0xCC) && rest.get(5) == Some(&4) => {
-                return Err(PictureError::Cmyk);
-            }
-            // The scan: from here on, an end marker must come. In scan data, 0xFF is never followed by 0xD9.
-            0xDA if rest.windows(2).any(|pair| pair == [0xFF, 0xD9]) => return Ok(()),
-            0xDA => return Err(cut_short()),
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2),
-        }
-    }
 }
 
 fn damaged(error: ImageError) -> PictureError {

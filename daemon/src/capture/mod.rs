@@ -1,15 +1,21 @@
 //! Cameras, and the thread that owns one.
 
+mod gstreamer;
 mod pace;
 mod phantom;
+mod recovery;
 mod replay;
+pub mod v4l;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anemia_vision::Frame;
 
+use self::recovery::{Recovery, Remedy};
 use crate::board::{Board, CameraStatus};
 use crate::config;
 use crate::slot::Slot;
@@ -17,17 +23,31 @@ use crate::stop::Stop;
 
 /// Something that gives frames.
 pub trait Camera: Send {
+    /// What it is and gives, in a line.
+    fn describe(&self) -> String;
+
     /// Waits for the next frame and writes it into `frame`.
     ///
     /// Returns early with any result when `stop` is requested.
     fn grab(&mut self, frame: &mut Frame, stop: &Stop) -> Result<Grab, CameraError>;
+
+    /// Keeps exposure, gain and white balance as they are (`true`), or lets the camera choose them again. A camera that
+    /// cannot does nothing.
+    fn hold(&mut self, _hold: bool) {}
 }
 
 /// What a camera gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grab {
     /// A new frame.
-    Frame,
+    Frame {
+        /// When it was taken, by the driver's clock where it has one.
+        at: Instant,
+        /// Frames since the last one that nobody saw.
+        missed: u32,
+    },
+    /// A picture that cannot be used, and why.
+    Damaged(String),
     /// There are no more frames, and there will be none.
     Ended,
 }
@@ -38,67 +58,131 @@ pub enum Grab {
 pub struct CameraError(pub String);
 
 /// Opens the configured camera.
-fn open(camera: &config::Camera) -> Result<Box<dyn Camera>, CameraError> {
-    match (&camera.replay, &camera.phantom) {
-        (Some(replay), None) => Ok(Box::new(replay::ReplayCamera::open(replay)?)),
-        (None, Some(phantom)) => Ok(Box::new(phantom::PhantomCamera::new(phantom))),
+pub fn open(camera: &config::Camera) -> Result<Box<dyn Camera>, CameraError> {
+    let config::Camera { v4l, gstreamer, replay, phantom } = camera;
+    match (v4l, gstreamer, replay, phantom) {
+        (Some(settings), None, None, None) => Ok(Box::new(v4l::V4lCamera::open(settings)?)),
+        (None, Some(settings), None, None) => Ok(Box::new(gstreamer::GstreamerCamera::open(settings)?)),
+        (None, None, Some(settings), None) => Ok(Box::new(replay::ReplayCamera::open(settings)?)),
+        (None, None, None, Some(settings)) => Ok(Box::new(phantom::PhantomCamera::new(settings))),
         _ => Err(CameraError("the configuration must name exactly one camera".into())),
     }
 }
 
-/// Shortest and longest wait before a camera is opened again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Damaged pictures in a row after which a camera is opened again.
+const DAMAGED: u32 = 20;
 
-/// Starts the thread that owns the camera. It ends when `stop` is requested.
-pub fn start(
-    camera: config::Camera,
-    slot: Arc<Slot>,
-    board: Arc<Board>,
-    stop: Arc<Stop>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("camera".into()).spawn(move || {
-        let mut wait = RETRY.0;
-        while !stop.is_requested() {
-            let outcome = open(&camera).and_then(|mut camera| watch(camera.as_mut(), &slot, &board, &stop, &mut wait));
-            match outcome {
-                Ok(()) if stop.is_requested() => {}
-                Ok(()) => {
-                    board.camera(CameraStatus::Ended, "");
-                    stop.wait();
-                }
-                Err(error) => {
-                    tracing::warn!("camera: {error}; trying again in {:.1} s", wait.as_secs_f32());
-                    board.camera(CameraStatus::Lost, &error.0);
-                    stop.wait_for(wait);
-                    wait = (wait * 2).min(RETRY.1);
-                }
-            }
-        }
-    })
+/// The thread that owns the camera.
+pub struct CameraThread {
+    /// The configured camera.
+    pub camera: config::Camera,
+    /// Age from which on a frame is not judged.
+    pub late: Duration,
+    /// For what must survive a reboot.
+    pub state_dir: PathBuf,
+    /// Where frames go.
+    pub slot: Arc<Slot>,
+    /// Where its state is told.
+    pub board: Arc<Board>,
+    /// Ends it.
+    pub stop: Arc<Stop>,
 }
 
-/// Moves frames from the camera into the slot until the camera ends or fails.
-fn watch(
-    camera: &mut dyn Camera,
-    slot: &Slot,
-    board: &Board,
-    stop: &Stop,
-    wait: &mut Duration,
-) -> Result<(), CameraError> {
-    while !stop.is_requested() {
-        let mut frame = slot.spare();
-        match camera.grab(&mut frame, stop)? {
-            Grab::Frame => {
-                slot.put(frame);
-                board.captured();
-                board.camera(CameraStatus::Streaming, "");
-                *wait = RETRY.0;
-            }
-            Grab::Ended => {
-                slot.give_back(frame);
-                return Ok(());
+impl CameraThread {
+    /// Starts the thread. It ends when a stop is requested, and for nothing that a camera does.
+    pub fn start(self) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("camera".into()).spawn(move || self.run())
+    }
+
+    fn run(self) {
+        let mut recovery = Recovery::new(&self.camera);
+        while !self.stop.is_requested() {
+            // The libraries below take what a driver says for true, and panic where it is not.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.open_and_watch(&mut recovery)));
+            let outcome = outcome.unwrap_or_else(|_| Err(CameraError("the driver gave nonsense".into())));
+            match outcome {
+                _ if self.stop.is_requested() => {}
+                Ok(()) => {
+                    self.board.camera(CameraStatus::Ended, "");
+                    self.stop.wait();
+                }
+                Err(error) => self.recover(&mut recovery, &error),
             }
         }
     }
-    Ok(())
+
+    fn recover(&self, recovery: &mut Recovery, error: &CameraError) {
+        let remedy = recovery.failed(Instant::now());
+        let status = if recovery.is_resigned() { CameraStatus::GaveUp } else { CameraStatus::Lost };
+        // Said once, not every second for a night.
+        if self.board.camera(status, &error.0) && remedy != Remedy::GiveUp {
+            tracing::warn!("camera: {error}; it is tried again and again");
+        }
+        let outcome = match remedy {
+            Remedy::Wait(wait) => {
+                self.stop.wait_for(wait);
+                Ok(())
+            }
+            Remedy::RestartService => {
+                tracing::error!("camera: {error}; the service that drives it is restarted");
+                recovery::restart_service()
+            }
+            Remedy::Reboot => {
+                tracing::error!("camera: {error}; the machine is rebooted");
+                recovery::reboot(&self.state_dir)
+            }
+            Remedy::GiveUp => {
+                tracing::error!("camera: {error}; nothing helped, and a person has to look at it");
+                Ok(())
+            }
+        };
+        if let Err(cause) = outcome {
+            tracing::error!("camera: that cannot be done: {cause}");
+        }
+    }
+
+    fn open_and_watch(&self, recovery: &mut Recovery) -> Result<(), CameraError> {
+        let mut camera = open(&self.camera)?;
+        tracing::info!("camera: {}", camera.describe());
+        let outcome = self.watch(camera.as_mut(), recovery);
+        // Freed before the next one is opened: most cameras can be opened only once.
+        drop(camera);
+        outcome
+    }
+
+    /// Moves frames from the camera into the slot until the camera ends or fails.
+    fn watch(&self, camera: &mut dyn Camera, recovery: &mut Recovery) -> Result<(), CameraError> {
+        let (mut damaged, mut held) = (0, false);
+        while !self.stop.is_requested() {
+            let in_exam = self.board.is_in_exam();
+            if in_exam != held {
+                camera.hold(in_exam);
+                held = in_exam;
+            }
+            let mut frame = self.slot.spare();
+            match camera.grab(&mut frame, &self.stop) {
+                Ok(Grab::Frame { at, missed }) => {
+                    self.slot.put(frame, at);
+                    self.board.captured(missed);
+                    damaged = 0;
+                    if at.elapsed() < self.late {
+                        self.board.camera(CameraStatus::Streaming, "");
+                    } else {
+                        self.board.camera(CameraStatus::Late, "frames are too old to be judged when they come");
+                    }
+                    recovery.works(Instant::now());
+                }
+                other => {
+                    self.slot.give_back(frame);
+                    let Grab::Damaged(why) = other? else { return Ok(()) };
+                    self.board.damaged();
+                    damaged += 1;
+                    if damaged == DAMAGED {
+                        return Err(CameraError(format!("{damaged} damaged pictures in a row: {why}")));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }

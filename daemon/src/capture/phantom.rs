@@ -1,5 +1,7 @@
 //! A camera that shows rendered eyes, with the small movements of a living one.
 
+use std::time::Instant;
+
 use anemia_vision::Frame;
 use anemia_vision::phantom::Phantom;
 
@@ -64,6 +66,10 @@ impl PhantomCamera {
 }
 
 impl Camera for PhantomCamera {
+    fn describe(&self) -> String {
+        format!("rendered eyes, {}×{}", self.width, self.height)
+    }
+
     fn grab(&mut self, frame: &mut Frame, stop: &Stop) -> Result<Grab, CameraError> {
         if self.step == 0 {
             let size = (self.width + 2 * MARGIN, self.height + 2 * MARGIN);
@@ -77,6 +83,6 @@ impl Camera for PhantomCamera {
             frame.reset(self.width, self.height);
         }
         self.step = (self.step + 1) % (self.pacer.shown + self.pacer.gap);
-        Ok(Grab::Frame)
+        Ok(Grab::Frame { at: Instant::now(), missed: 0 })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anemia_vision::{Frame, read_picture};
 
@@ -53,22 +54,22 @@ impl ReplayCamera {
         })
     }
 
-    /// Reads the next readable picture. One that cannot be read is named once and passed over.
-    fn turn_page(&mut self, stop: &Stop) -> Result<Grab, CameraError> {
+    /// Reads the next readable picture, and says whether there is one. One that cannot be read is named once and passed over.
+    fn turn_page(&mut self, stop: &Stop) -> Result<bool, CameraError> {
         for _ in 0..=self.pictures.len() {
             if stop.is_requested() {
-                return Ok(Grab::Ended);
+                return Ok(false);
             }
             if self.at == self.pictures.len() {
                 if !self.looping && self.unreadable.len() < self.pictures.len() {
-                    return Ok(Grab::Ended);
+                    return Ok(false);
                 }
                 self.at = 0;
             }
             let path = &self.pictures[self.at];
             self.at += 1;
             match read_picture(path, &mut self.picture) {
-                Ok(()) => return Ok(Grab::Frame),
+                Ok(()) => return Ok(true),
                 Err(error) => {
                     if self.unreadable.insert(path.clone()) {
                         tracing::warn!("camera: {}: {error}; it is passed over", path.display());
@@ -81,8 +82,12 @@ impl ReplayCamera {
 }
 
 impl Camera for ReplayCamera {
+    fn describe(&self) -> String {
+        format!("{} pictures from disk", self.pictures.len())
+    }
+
     fn grab(&mut self, frame: &mut Frame, stop: &Stop) -> Result<Grab, CameraError> {
-        if self.step == 0 && self.turn_page(stop)? == Grab::Ended {
+        if self.step == 0 && !self.turn_page(stop)? {
             return Ok(Grab::Ended);
         }
         self.pacer.wait(stop);
@@ -92,6 +97,6 @@ impl Camera for ReplayCamera {
             frame.reset(self.picture.width(), self.picture.height());
         }
         self.step = (self.step + 1) % (self.pacer.shown + self.pacer.gap);
-        Ok(Grab::Frame)
+        Ok(Grab::Frame { at: Instant::now(), missed: 0 })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! docs/reference/config.md is written from these types and their comments, see [`reference()`].
 
+mod camera;
 mod load;
 mod reference;
 mod schema;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::models;
 use crate::pipeline::Parts;
 
+pub use camera::{Camera, GstreamerCamera, Pace, PhantomCamera, Replay, V4lCamera, V4lFormat};
 pub use load::{ConfigError, Problem, load, parse};
 pub use reference::reference;
 
@@ -62,71 +64,6 @@ pub struct Config {
     /// When the daemon counts as stuck.
     #[serde(default)]
     pub health: Health,
-}
-
-/// Where pictures come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-pub struct Camera {
-    /// Pictures from disk, shown to the daemon one after the other as if patients came and went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Replay")]
-    pub replay: Option<Replay>,
-    /// Rendered eyes. They test the machine, never the medicine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PhantomCamera")]
-    pub phantom: Option<PhantomCamera>,
-}
-
-/// Pictures from disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Replay {
-    /// PNG and JPEG files, or folders of them, which are searched in depth and read in the order of their names.
-    #[schemars(length(min = 1))]
-    pub pictures: Vec<PathBuf>,
-    /// Start again after the last picture; otherwise the camera ends there and the daemon waits.
-    #[serde(default)]
-    pub looping: bool,
-    /// How fast, and how long each picture stays.
-    #[serde(default)]
-    pub pace: Pace,
-}
-
-/// Rendered eyes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PhantomCamera {
-    /// Width of a frame in pixels.
-    #[serde(default = "default_width")]
-    #[schemars(range(min = 160, max = 3840))]
-    pub width: u32,
-    /// Height of a frame in pixels.
-    #[serde(default = "default_height")]
-    #[schemars(range(min = 120, max = 2160))]
-    pub height: u32,
-    /// The first eye; each following one has the next number.
-    #[serde(default)]
-    pub seed: u32,
-    /// How fast, and how long each eye stays.
-    #[serde(default)]
-    pub pace: Pace,
-}
-
-/// The rhythm of a camera that has no real time of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Pace {
-    /// Frames a second.
-    #[schemars(range(min = 0.1, max = 120))]
-    pub rate_hz: f64,
-    /// Seconds for which each picture is in view.
-    #[schemars(range(min = 0, max = 3600))]
-    pub show_s: f64,
-    /// Seconds of an empty view between two pictures.
-    #[schemars(range(min = 0, max = 3600))]
-    pub gap_s: f64,
 }
 
 /// The network.
@@ -353,6 +290,9 @@ pub struct Health {
     /// Age in seconds of the last analysed frame from which on systemd's watchdog is no longer fed.
     #[schemars(range(min = 1, max = 600))]
     pub stale_frame_s: f64,
+    /// Age in milliseconds from which on a frame is not judged: it shows who was there, not who is.
+    #[schemars(range(min = 20, max = 10_000))]
+    pub late_frame_ms: u32,
 }
 
 impl Default for Quality {
@@ -388,24 +328,12 @@ impl Default for Records {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { stale_frame_s: 10.0 }
-    }
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { rate_hz: 10.0, show_s: 3.0, gap_s: 2.0 }
+        Self { stale_frame_s: 10.0, late_frame_ms: 100 }
     }
 }
 
 fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/anemiad")
-}
-fn default_width() -> u32 {
-    1280
-}
-fn default_height() -> u32 {
-    720
 }
 fn default_threads() -> u16 {
     1
@@ -523,6 +451,13 @@ impl Mqtt {
     /// The client id for a device.
     pub fn client_id(&self, device_id: &str) -> String {
         self.client_id.clone().unwrap_or_else(|| format!("anemiad-{device_id}"))
+    }
+}
+
+impl Health {
+    /// Age from which on a frame is not judged.
+    pub fn late_frame(&self) -> Duration {
+        Duration::from_millis(self.late_frame_ms.into())
     }
 }
 
