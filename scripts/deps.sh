@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and running need, and with the argument `test`, `memory` or `vm` (the emulated kiosk) what those tests
-# need, too; nothing that is there already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
+# Installs what building and running need, and with the argument `test`, `memory` or `vm` (the emulated kiosk) what
+# those tests need, too; nothing that is there already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

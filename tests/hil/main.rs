@@ -1,0 +1,72 @@
+//! One scenario for a kiosk that runs: start, restart, reload, crash, hang, a camera that goes and comes, a broker that does, a
+//! full disk, a clock that jumps, a power cut.
+//!
+//! `ANEMIA_HIL=vm` runs it against an emulated kiosk (tests/vm), `ANEMIA_HIL=user@host` against a board, as far as that can be
+//! done without touching it. Arguments name the steps to run. Without the variable nothing is done.
+// A test whose stage cannot be set may panic.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common.rs"]
+mod common;
+mod cycles;
+mod guest;
+mod kiosk;
+mod protocol;
+mod receiver;
+mod steps;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::kiosk::Kiosk;
+use crate::protocol::Protocol;
+use crate::receiver::Receiver;
+use crate::steps::{STEPS, Scene};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, device, count] = &arguments[..]
+        && mode == "--open-often"
+    {
+        let outcome = cycles::open_often(device, count.parse().unwrap_or(1));
+        return match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let Ok(target) = std::env::var("ANEMIA_HIL") else {
+        println!("skipped: no kiosk to test (ANEMIA_HIL; make vm-test has an emulated one)");
+        return ExitCode::SUCCESS;
+    };
+    match run(&target) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("the scenario cannot be run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(target: &str) -> Result<bool> {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let kiosk = if target == "vm" { Kiosk::emulated()? } else { Kiosk::board(target)? };
+    let receiver = Receiver::start(&kiosk.broker.0, kiosk.broker.1);
+    let mut scene = Scene { kiosk, receiver, protocol: Protocol::new() };
+    for step in STEPS {
+        let is_wanted = step.always || wanted.is_empty() || wanted.iter().any(|name| name == step.name);
+        if !is_wanted || (step.needs_emulation && !scene.kiosk.is_emulated()) {
+            continue;
+        }
+        scene.protocol.step(step.name);
+        // One step that cannot be done says nothing about the next.
+        if let Err(error) = (step.run)(&mut scene) {
+            scene.protocol.check(false, format_args!("{error:#}"));
+        }
+    }
+    Ok(scene.protocol.close())
+}
