@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo test test-memory test-train test-tensorrt-rtx lint bench bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx vm-test hil-test lint bench bench-capture bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -52,6 +52,23 @@ test-tensorrt-rtx:
 	ANEMIA_TENSORRT_RTX=$(CURDIR)/.deps/tensorrt-rtx/libanemia_tensorrt.so \
 		cargo test --package anemia-engine --test tensorrt_rtx -- --nocapture
 
+# The package of the daemon, in dist/.
+deb: build
+	scripts/deb.sh
+
+# The kiosk as a whole in a virtual machine: package, unit, camera, broker, faults, a power cut. STEPS="unplug power-cut" runs some
+# of the steps, CYCLES=20 shortens those that repeat something, LOGS=folder keeps the console.
+vm-test: deps
+	@scripts/deps.sh vm
+	cargo build --release --package anemiad
+	ANEMIA_HIL=vm ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad \
+		cargo test --package anemiad --test hil -- $(STEPS)
+
+# The same on a board that has the package, as far as nobody needs to touch it: make hil-test BOARD=user@host
+hil-test: deps
+	@test -n "$(BOARD)" || { echo "usage: make hil-test BOARD=user@host" >&2; exit 2; }
+	ANEMIA_HIL=$(BOARD) cargo test --package anemiad --test hil -- $(STEPS)
+
 # Formatting, lints and documentation, all without a warning.
 lint: deps
 	cargo fmt --all --check
@@ -62,6 +79,11 @@ lint: deps
 bench: deps
 	cargo bench --package anemiad --bench pipeline
 	cargo bench --package anemia-tensorrt --bench overhead
+
+# Pictures of cameras to RGB here, in libyuv and in GStreamer's videoconvert, and what capturing costs.
+bench-capture: deps
+	@scripts/deps.sh bench-capture
+	cargo bench --package anemiad --bench capture
 
 # The work on a frame here and in a Python service with OpenCV and ONNX Runtime (which it fetches into .deps).
 bench-peer: deps

@@ -21,7 +21,9 @@ put .deps/onnxruntime/libonnxruntime.so usr/lib/anemiad/libonnxruntime.so
 for model in pallor locator; do
     find "models/$model" -type f | while read -r file; do put "$file" "usr/share/anemiad/$file"; done
 done
-put systemd/anemiad.service usr/lib/systemd/system/anemiad.service
+for unit in anemiad.service anemiad-camera-service.{path,service} anemiad-reboot.{path,service}; do
+    put "systemd/$unit" "usr/lib/systemd/system/$unit"
+done
 put systemd/anemiad.sysusers.conf usr/lib/sysusers.d/anemiad.conf
 put daemon/anemiad.yaml etc/anemiad/anemiad.yaml
 put daemon/anemiad.yaml usr/share/doc/anemiad/examples/anemiad.yaml

@@ -6,6 +6,7 @@ use clap::Parser;
 
 #[allow(clippy::print_stderr)]
 fn main() -> ExitCode {
+    anemia_engine::forbid_telemetry();
     match anemia_calibrator::commands::Arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

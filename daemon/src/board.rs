@@ -139,6 +139,9 @@ pub struct Counts {
     pub mean_inference: Duration,
 }
 
+/// The longest time between two attempts to open a camera, and what one may take.
+const LOOKED_FOR: Duration = Duration::from_secs(60);
+
 /// The board. Counting a frame takes no lock and allocates nothing.
 #[derive(Debug)]
 pub struct Board {
@@ -149,6 +152,7 @@ pub struct Board {
     damaged: AtomicU64,
     late: AtomicU64,
     last_captured_ns: AtomicU64,
+    last_camera_ns: AtomicU64,
     analysed: AtomicU64,
     judged: AtomicU64,
     before_ns: AtomicU64,
@@ -177,6 +181,7 @@ impl Board {
             damaged: AtomicU64::new(0),
             late: AtomicU64::new(0),
             last_captured_ns: AtomicU64::new(0),
+            last_camera_ns: AtomicU64::new(0),
             analysed: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             before_ns: AtomicU64::new(0),
@@ -200,8 +205,14 @@ impl Board {
         self.state.borrow().exam.phase == Phase::Collecting
     }
 
+    /// Whether the camera is known to give nothing.
+    pub fn is_camera_gone(&self) -> bool {
+        matches!(self.state.borrow().camera.status, CameraStatus::Lost | CameraStatus::GaveUp)
+    }
+
     /// Tells the state of the camera, and whether that is news.
     pub fn camera(&self, status: CameraStatus, detail: &str) -> bool {
+        self.last_camera_ns.store(self.start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.state.send_if_modified(|state| {
             let camera = &mut state.camera;
             if is_same((camera.status, &camera.detail), (status, detail)) {
@@ -298,8 +309,15 @@ impl Board {
     pub fn is_healthy(&self, stale: Duration) -> bool {
         let last = Duration::from_nanos(self.last_analysed_ns.load(Ordering::Relaxed));
         let fresh = self.start.elapsed().saturating_sub(last) < stale;
-        let is_known = |status| !matches!(status, CameraStatus::Opening | CameraStatus::Streaming);
-        fresh || is_known(self.state.borrow().camera.status)
+        let told = Duration::from_nanos(self.last_camera_ns.load(Ordering::Relaxed));
+        // A camera that is looked for hangs when nothing more is heard of it, too.
+        let is_looked_for = self.start.elapsed().saturating_sub(told) < stale + LOOKED_FOR;
+        fresh
+            || match self.state.borrow().camera.status {
+                CameraStatus::Opening | CameraStatus::Streaming => false,
+                CameraStatus::Late | CameraStatus::Lost | CameraStatus::GaveUp => is_looked_for,
+                CameraStatus::Ended => true,
+            }
     }
 }
 

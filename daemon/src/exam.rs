@@ -72,6 +72,8 @@ pub struct Exam {
     started: Option<Instant>,
     seen: u8,
     absent_since: Option<Instant>,
+    /// When the last frame was looked at.
+    looked: Option<Instant>,
     logits: Vec<f32>,
     rejected: [u32; Rejection::ALL.len()],
     hint: Option<Rejection>,
@@ -88,6 +90,7 @@ impl Exam {
             started: None,
             seen: 0,
             absent_since: None,
+            looked: None,
             logits: Vec::with_capacity(usize::from(settings.frames)),
             rejected: [0; Rejection::ALL.len()],
             hint: None,
@@ -114,6 +117,7 @@ impl Exam {
     pub fn observe(&mut self, frame: Result<f32, Rejection>, now: Instant) -> Option<Outcome> {
         let in_view = frame != Err(Rejection::NoConjunctiva);
         self.hint = frame.err();
+        self.looked = Some(now);
         if in_view {
             self.absent_since = None;
         } else {
@@ -139,16 +143,27 @@ impl Exam {
                     return Some(self.judge(now));
                 }
                 if left {
-                    // The next face may be another patient's: frames of two people must never make one result.
-                    let outcome = self.give_up(now);
-                    self.rest();
-                    return Some(outcome);
+                    return self.leave(now);
                 }
             }
             Phase::Result if left => self.rest(),
             Phase::Result => {}
         }
         self.check_time(now)
+    }
+
+    /// The camera gives nothing. After the time that a patient needs to leave, whoever is there when it comes back may be
+    /// somebody else. To be called again and again meanwhile.
+    pub fn see_nothing(&mut self, now: Instant) -> Option<Outcome> {
+        let blind = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= self.settings.absent());
+        if blind { self.leave(now) } else { self.check_time(now) }
+    }
+
+    /// The next face may be another patient's: frames of two people must never make one result.
+    fn leave(&mut self, now: Instant) -> Option<Outcome> {
+        let outcome = (self.phase == Phase::Collecting).then(|| self.give_up(now));
+        self.rest();
+        outcome
     }
 
     /// Ends an exam that takes too long. To be called when no frames come, too.
@@ -306,6 +321,23 @@ mod tests {
         assert!(bench.exam.check_time(bench.now + Duration::from_secs(4)).is_none());
         let outcome = bench.exam.check_time(bench.now + Duration::from_secs(5)).expect("the exam times out");
         assert_eq!((outcome.verdict, outcome.reason), (Verdict::Retake, Some(Rejection::NoPicture)));
+    }
+
+    #[test]
+    fn behind_a_camera_that_was_away_may_be_somebody_else() {
+        let mut bench = Bench::new(5);
+        bench.feed_all(&[Ok(1.0); 4]);
+        assert_eq!(bench.exam.state().phase, Phase::Collecting);
+        assert!(bench.exam.see_nothing(bench.now + 4 * FRAME).is_none(), "a hiccup is no change of patients");
+        let outcome = bench.exam.see_nothing(bench.now + 5 * FRAME).expect("the exam is given up");
+        assert_eq!((outcome.verdict, outcome.reason), (Verdict::Retake, Some(Rejection::NoPicture)));
+        assert_eq!(bench.exam.state().phase, Phase::Idle);
+        // One who has a result: the next in view when the camera is back gets one, too.
+        let mut bench = Bench::new(1);
+        bench.feed_all(&[Ok(1.0); 3]);
+        assert_eq!(bench.exam.state().phase, Phase::Result);
+        assert!(bench.exam.see_nothing(bench.now + 5 * FRAME).is_none());
+        assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());
     }
 
     #[test]

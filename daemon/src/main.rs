@@ -51,6 +51,7 @@ struct ConfigFile {
 }
 
 fn main() -> ExitCode {
+    anemia_engine::forbid_telemetry();
     let arguments = Arguments::parse();
     ExitCode::from(run_command(arguments.command))
 }

@@ -283,6 +283,7 @@ impl PixelThread {
                     }
                     return;
                 }
+                Taken::Nothing if self.board.is_camera_gone() => self.exam.see_nothing(Instant::now()),
                 Taken::Nothing => self.exam.check_time(Instant::now()),
                 Taken::Frame(frame, at) if at.elapsed() >= self.late => {
                     self.slot.give_back(frame);

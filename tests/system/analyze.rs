@@ -152,3 +152,22 @@ fn a_table_is_for_people_and_a_closed_pipe_is_no_failure() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn nothing_is_collected_about_this_machine() {
+    let home = tempfile::tempdir().unwrap();
+    let picture = home.path().join("eye.png");
+    phantom(&picture, 5);
+    // ONNX Runtime would keep a number and a data base of events there, for its maker.
+    let output = anemiad()
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .arg("analyze")
+        .arg(&picture)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["eye.png"]);
+}

@@ -37,6 +37,21 @@ pub fn find_library(asked_for: Option<&Path>) -> Result<PathBuf, EngineError> {
     }
 }
 
+/// Keeps ONNX Runtime from giving this machine a number, collecting events and sending them to its maker. It begins with that
+/// when it is loaded, before it can be told not to; only this variable comes first. To be called at the very beginning: it does
+/// nothing once the process has a second thread, or where the variable is set.
+pub fn forbid_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    let is_alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    if is_alone && std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(VARIABLE, "1");
+        }
+    }
+}
+
 /// The source folder, for a program that still stands in its `target` folder.
 pub fn source_folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
