@@ -57,7 +57,7 @@ struct GrabArguments {
     /// The picture to write, PNG
     #[arg(long, default_value = "camera.png")]
     out: PathBuf,
-    /// Go on until Ctrl-C: every second a line that says what is found, and a picture with it drawn
+    /// Go on until Ctrl-C: every two seconds a line that says what is found, and a picture with it drawn
     #[arg(long)]
     watch: bool,
 }
@@ -157,6 +157,8 @@ impl GrabArguments {
             let seen = Seen::look(camera.as_mut(), &mut frame)?;
             let mut line = seen.to_string();
             if let Some(pipeline) = &mut pipeline {
+                // Two frames that are seconds apart tell nothing of motion.
+                pipeline.forget();
                 let analysis = pipeline.analyse(&frame, Instant::now());
                 let verdict = match &analysis.outcome {
                     Ok(_) => "good enough to be judged".to_owned(),
