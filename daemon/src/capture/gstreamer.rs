@@ -134,7 +134,8 @@ impl GstreamerCamera {
         let element = error.src().map_or_else(|| "pipeline".into(), |source| source.name().to_string());
         // GStreamer's own file and line come first, the cause last.
         let more = error.debug().and_then(|debug| debug.lines().last().map(str::to_owned)).unwrap_or_default();
-        Some(CameraError(format!("GStreamer: {element}: {} ({more})", error.error().message())))
+        let text = format!("GStreamer: {element}: {} ({more})", error.error().message());
+        Some(CameraError(without_passwords(&text)))
     }
 
     /// The newest frame, and how many were missed before it; `None` at the end, or when a stop was requested.
@@ -185,7 +186,7 @@ impl GstreamerCamera {
 
 impl Camera for GstreamerCamera {
     fn describe(&self) -> String {
-        format!("GStreamer: {}", self.description)
+        format!("GStreamer: {}", without_passwords(&self.description))
     }
 
     fn grab(&mut self, frame: &mut Frame, stop: &Stop) -> Result<Grab, CameraError> {
@@ -244,6 +245,20 @@ impl Drop for GstreamerCamera {
             }
         }
     }
+}
+
+/// The text without what stands before the `@` of an address: it goes to the log and to the broker.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let host = part.find(['/', ' ']).unwrap_or(part.len());
+        let (address, rest) = part.split_at(host);
+        shown.push_str("://");
+        shown.push_str(address.rsplit('@').next().unwrap_or(address));
+        shown.push_str(rest);
+    }
+    shown
 }
 
 /// The planes of a mapped frame.
@@ -309,6 +324,14 @@ fn in_time<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_in_an_address_is_not_told() {
+        let text = "rtspsrc location=rtsp://user:secret@10.0.0.7:554/live latency=0 ! decodebin";
+        assert_eq!(without_passwords(text), "rtspsrc location=rtsp://10.0.0.7:554/live latency=0 ! decodebin");
+        assert_eq!(without_passwords("a://b@c"), "a://c");
+        assert_eq!(without_passwords("v4l2src ! queue"), "v4l2src ! queue");
+    }
 
     #[test]
     fn what_hangs_is_left_behind_and_nothing_is_begun_until_it_comes_back() {
