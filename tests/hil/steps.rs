@@ -50,6 +50,7 @@ pub const STEPS: &[Step] = &[
     emulated("unplug", unplug),
     emulated("dead-camera", dead_camera),
     emulated("stream-errors", stream_errors),
+    emulated("camera-service", camera_service),
     step("broker", broker),
     emulated("disk-full", disk_full),
     emulated("clock", clock),
@@ -313,6 +314,25 @@ fn stream_errors(scene: &mut Scene) -> Result<()> {
         scene.result(Instant::now());
     }
     scene.same_process(&pid)
+}
+
+/// The file that the daemon writes leads to a restart of the service that drives CSI cameras; here a stand-in of that name.
+fn camera_service(scene: &mut Scene) -> Result<()> {
+    scene.kiosk.run(
+        "printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/run/systemd/system/nvargus-daemon.service\n\
+         systemctl daemon-reload\nsystemctl start nvargus-daemon\nsystemctl start anemiad-camera-service.path",
+    )?;
+    let before = scene.kiosk.run("systemctl show -P MainPID nvargus-daemon")?;
+    scene.kiosk.run("runuser -u anemiad -- touch /run/anemiad/restart-camera-service")?;
+    let after = wait(PATIENCE, || {
+        let now = scene.kiosk.run("systemctl show -P MainPID nvargus-daemon").ok()?;
+        (now != before && now != "0").then_some(now)
+    });
+    scene.protocol.check(after.is_some(), format_args!("the service is restarted ({before}, now {after:?})"));
+    let left = scene.kiosk.run("ls /run/anemiad")?;
+    scene.protocol.check(left.is_empty(), format_args!("the request is taken away {left}"));
+    scene.kiosk.run("systemctl stop anemiad-camera-service.path nvargus-daemon")?;
+    Ok(())
 }
 
 fn broker(scene: &mut Scene) -> Result<()> {
