@@ -186,6 +186,13 @@ pub struct Pace {
     pub gap_s: f64,
 }
 
+impl GstreamerCamera {
+    /// A pipeline with everything else as it is by default.
+    pub fn of(pipeline: &str) -> Self {
+        Self { pipeline: pipeline.to_owned(), restart_service: false, reboot: false }
+    }
+}
+
 impl Default for Pace {
     fn default() -> Self {
         Self { rate_hz: 10.0, show_s: 3.0, gap_s: 2.0 }

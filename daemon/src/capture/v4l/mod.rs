@@ -63,9 +63,8 @@ struct Layout {
 impl V4lCamera {
     /// Opens the device, agrees on a format and starts the stream.
     pub fn open(settings: &config::V4lCamera) -> Result<Self, CameraError> {
-        let path = find::resolve(&settings.device).map_err(CameraError)?;
+        let (path, device) = opened(settings)?;
         let failed = |what: &str, error: io::Error| CameraError(explain(&path, what, &error));
-        let device = open_capture(&path).map_err(|error| failed("open", error))?;
         let wish = Wish {
             format: settings.format.fixed(),
             size: (settings.width, settings.height),
@@ -161,8 +160,14 @@ impl Camera for V4lCamera {
 
 /// The configured device, to ask it about itself.
 pub fn device(settings: &config::V4lCamera) -> Result<Device, CameraError> {
+    opened(settings).map(|(_, device)| device)
+}
+
+/// The configured device and its path.
+fn opened(settings: &config::V4lCamera) -> Result<(PathBuf, Device), CameraError> {
     let path = find::resolve(&settings.device).map_err(CameraError)?;
-    open_capture(&path).map_err(|error| CameraError(explain(&path, "open", &error)))
+    let device = open_capture(&path).map_err(|error| CameraError(explain(&path, "open", &error)))?;
+    Ok((path, device))
 }
 
 /// Opens a device that gives pictures.
@@ -178,18 +183,12 @@ fn open_capture(path: &Path) -> io::Result<Device> {
 /// Sets the format and the rate that are nearest to the wish, and says what the driver made of it.
 fn agree(device: &Device, wish: &Wish) -> io::Result<(Layout, Option<f64>)> {
     let offers = offers(device)?;
-    let chosen = formats::choose(&offers, wish).ok_or_else(|| {
-        let there: Vec<_> = formats::names(device)?;
+    let Some(offer) = formats::choose(&offers, wish) else {
+        let there = formats::names(device)?.join(", ");
         let wanted = wish.format.map_or("YUYV, NV12, MJPG, RGB3 or BGR3", formats::name);
-        io::Result::<io::Error>::Ok(io::Error::other(format!(
-            "it offers {}, and none of them is {wanted}",
-            there.join(", ")
-        )))
-    });
-    let (format, size) = match chosen {
-        Ok(offer) => (offer.format, offer.nearest(wish.size)),
-        Err(error) => return Err(error.unwrap_or_else(|error| error)),
+        return Err(io::Error::other(format!("it offers {there}, and none of them is {wanted}")));
     };
+    let (format, size) = (offer.format, offer.nearest(wish.size));
     let asked = ::v4l::Format {
         field_order: ::v4l::format::FieldOrder::Progressive,
         ..::v4l::Format::new(size.0, size.1, formats::fourcc(format))
