@@ -17,7 +17,7 @@ use anemiad::config;
 use anemiad::stop::Stop;
 
 fn open(pipeline: &str) -> Result<Box<dyn Camera>, String> {
-    let gstreamer = config::GstreamerCamera { pipeline: pipeline.into(), restart_service: false, reboot: false };
+    let gstreamer = config::GstreamerCamera::of(pipeline);
     let camera = config::Camera { gstreamer: Some(gstreamer), ..config::Camera::default() };
     capture::open(&camera).map_err(|error| error.to_string())
 }

@@ -98,7 +98,7 @@ fn capture(format: &str) -> (f64, f64, u32) {
     let (width, height) = SIZE;
     let pipeline =
         format!("videotestsrc is-live=true ! video/x-raw,format={format},width={width},height={height},framerate=30/1");
-    let gstreamer = config::GstreamerCamera { pipeline, restart_service: false, reboot: false };
+    let gstreamer = config::GstreamerCamera::of(&pipeline);
     let mut camera =
         capture::open(&config::Camera { gstreamer: Some(gstreamer), ..config::Camera::default() }).unwrap();
     let (mut frame, stop) = (Frame::default(), Stop::new());

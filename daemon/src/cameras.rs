@@ -102,8 +102,7 @@ impl Which {
         let camera = match (&self.device, &self.pipeline) {
             (Some(device), _) => config::Camera { v4l: Some(config::V4lCamera::of(device)), ..Default::default() },
             (None, Some(pipeline)) => {
-                let gstreamer =
-                    config::GstreamerCamera { pipeline: pipeline.clone(), restart_service: false, reboot: false };
+                let gstreamer = config::GstreamerCamera::of(pipeline);
                 config::Camera { gstreamer: Some(gstreamer), ..Default::default() }
             }
             (None, None) => {

@@ -16,6 +16,7 @@ mod receiver;
 mod steps;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -55,10 +56,11 @@ fn main() -> ExitCode {
 fn run(target: &str) -> Result<bool> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let kiosk = if target == "vm" { Kiosk::emulated()? } else { Kiosk::board(target)? };
+    let start = Instant::now();
     let receiver = Receiver::start(&kiosk.broker.0, kiosk.broker.1);
     // As qemu says of itself to the guest.
     let is_slow = kiosk.run("grep -qi 'model name.*TCG' /proc/cpuinfo && echo yes || echo no")? == "yes";
-    let mut scene = Scene { kiosk, receiver, protocol: Protocol::new(is_slow) };
+    let mut scene = Scene { kiosk, receiver, start, protocol: Protocol::new(is_slow) };
     for step in STEPS {
         let is_wanted = step.always || wanted.is_empty() || wanted.iter().any(|name| name == step.name);
         if !is_wanted || (step.needs_emulation && !scene.kiosk.is_emulated()) {

@@ -17,6 +17,8 @@ use crate::receiver::{Receiver, wait};
 pub struct Scene {
     pub kiosk: Kiosk,
     pub receiver: Receiver,
+    /// Before anything was received.
+    pub start: Instant,
     pub protocol: Protocol,
 }
 
@@ -104,7 +106,8 @@ impl Scene {
     }
 
     /// Checks that every recorded result comes, and that repeats are repeats.
-    fn all_results_arrive(&mut self, start: Instant) -> Result<()> {
+    fn all_results_arrive(&mut self) -> Result<()> {
+        let start = self.start;
         let recorded = self.recorded()?;
         let missing = || recorded.difference(&self.receiver.exams(start)).count();
         wait(PATIENCE, || (missing() == 0).then_some(()));
@@ -410,7 +413,7 @@ fn power_cut(scene: &mut Scene) -> Result<()> {
         .protocol
         .check(lost == 0, format_args!("of {} results before the power cut, {lost} are lost", finished.len()));
     scene.result(Instant::now());
-    scene.all_results_arrive(cut.checked_sub(Duration::from_secs(24 * 3600)).unwrap_or(start))
+    scene.all_results_arrive()
 }
 
 /// How often a camera is unplugged and opened: as CYCLES says, or as the aim does.

@@ -5,8 +5,8 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use crate::RawError;
 use crate::picture::PictureError;
-use crate::{Frame, RawError};
 
 /// What the segments of a picture say.
 pub(crate) struct Segments {
@@ -50,13 +50,12 @@ pub(crate) fn check_jpeg(bytes: &[u8]) -> Result<Segments, PictureError> {
 /// A segment that tells a decoder to bring the tables of Motion-JPEG itself (those of ITU-T T.81, K.3): APP0 as in AVI files.
 const MOTION_JPEG: [u8; 18] = *b"\xFF\xE0\x00\x10AVI1\0\0\0\0\0\0\0\0\0\0";
 
-/// Decodes the picture of a camera into `frame`, which must come out with the size that was agreed. `patched` is memory to work
-/// in.
+/// Decodes the picture of a camera into `rgb`; it must have the size that was agreed. `patched` is memory to work in.
 pub(crate) fn read_motion_jpeg(
     bytes: &[u8],
     size: (usize, usize),
     patched: &mut Vec<u8>,
-    frame: &mut Frame,
+    rgb: &mut [u8],
 ) -> Result<(), RawError> {
     let damaged = |cause: String| RawError::Damaged { cause };
     if !bytes.starts_with(&[0xFF, 0xD8]) {
@@ -83,6 +82,5 @@ pub(crate) fn read_motion_jpeg(
     if found != size {
         return Err(RawError::Size { expected: size, found });
     }
-    frame.resize(size.0, size.1);
-    decoder.decode_into(frame.rgb_mut()).map_err(|error| damaged(error.to_string()))
+    decoder.decode_into(rgb).map_err(|error| damaged(error.to_string()))
 }

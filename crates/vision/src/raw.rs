@@ -201,9 +201,6 @@ impl RawReader {
         picture.check()?;
         let (width, height) = picture.size;
         let [(first, stride), (second, second_stride)] = picture.planes;
-        if picture.format == RawFormat::Mjpg {
-            return read_motion_jpeg(first, picture.size, &mut self.jpeg, frame);
-        }
         frame.resize(width, height);
         let rgb = frame.rgb_mut();
         let rgb_stride = 3 * width as u32;
@@ -242,8 +239,7 @@ impl RawReader {
                 }
                 Ok(())
             }
-            // Read above.
-            RawFormat::Mjpg => Ok(()),
+            RawFormat::Mjpg => return read_motion_jpeg(first, picture.size, &mut self.jpeg, rgb),
         };
         outcome.map_err(|error| RawError::Damaged { cause: error.to_string() })
     }
