@@ -3,8 +3,10 @@
 #![allow(dead_code)]
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use anemia_vision::Frame;
 use anemia_vision::phantom::Phantom;
@@ -29,6 +31,23 @@ pub fn data(name: &str) -> Option<PathBuf> {
 pub fn with_library(command: &mut Command) {
     if std::env::var_os("ORT_DYLIB_PATH").is_none() {
         command.env("ORT_DYLIB_PATH", project().join(".deps/onnxruntime/libonnxruntime.so"));
+    }
+}
+
+/// A port that nobody listens at.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Looks again and again until there is something, at most for `patience`.
+pub fn wait<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        let found = look();
+        if found.is_some() || start.elapsed() >= patience {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anemia_bundle::Verdict;
-use anemia_engine::EngineOptions;
 use anemia_vision::{Frame, GateThresholds, Quality, Rejection, read_picture, write_png, write_png_grey};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,7 +15,7 @@ use serde::Serialize;
 use crate::overlay::{self, Sheets};
 use crate::pipeline::{Analysis, Parts, Pipeline, StageTimes};
 use crate::report::ModelIdentity;
-use crate::{config, models, pictures};
+use crate::{config, pictures};
 
 /// Analyzes pictures from disk
 #[derive(Args)]
@@ -115,13 +114,14 @@ impl Analyze {
             std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
         }
         *self.sheets.borrow_mut() = self.save_overlay.as_deref().map(Sheets::new);
+        let shipped = Parts::default();
         let parts = Parts {
-            bundle: self.bundle.clone().unwrap_or_else(models::shipped_classifier),
+            bundle: self.bundle.clone().unwrap_or(shipped.bundle),
             precision: self.precision,
-            options: EngineOptions::default(),
+            options: shipped.options,
             roi: self.roi,
             locator: config::Locator { bundle: self.locator.clone(), fallback: None },
-            limits: if self.no_gate { GateThresholds::OPEN } else { config::Quality::default().thresholds() },
+            limits: if self.no_gate { GateThresholds::OPEN } else { shipped.limits },
         };
         let mut pipeline = Pipeline::open(&parts, &mut |_| true)?;
         let mut out = Output { json: self.json, out: io::stdout().lock(), rows: 0 };

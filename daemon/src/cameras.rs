@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anemia_engine::EngineOptions;
 use anemia_vision::{Frame, write_png};
 use clap::{Args, Subcommand};
 
 use crate::capture::v4l::{self, controls, offers};
 use crate::capture::{self, Camera, Grab};
+use crate::config;
 use crate::output::say;
 use crate::overlay;
 use crate::pipeline::{Parts, Pipeline};
 use crate::service::Refusal;
 use crate::stop::Stop;
-use crate::{config, models};
 
 /// How long a camera is watched: time enough to choose its exposure, and to count its frames.
 const LOOK: Duration = Duration::from_secs(2);
@@ -110,15 +109,7 @@ impl Which {
                 return Ok((config.camera.clone(), config.parts()));
             }
         };
-        let parts = Parts {
-            bundle: models::shipped_classifier(),
-            precision: config::WantedPrecision::Fp32,
-            options: EngineOptions::default(),
-            roi: config::Roi::Auto,
-            locator: config::Locator::default(),
-            limits: config::Quality::default().thresholds(),
-        };
-        Ok((camera, parts))
+        Ok((camera, Parts::default()))
     }
 
     fn show(&self) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ use anemia_vision::{CutOut, Frame, GateThresholds, InputSpec, Quality, Rejection
 
 use crate::config::{self, WantedPrecision};
 use crate::locator::{Finder, NotFound};
+use crate::models;
 use crate::report::{LocatorIdentity, ModelIdentity};
 
 /// What a pipeline is made of.
@@ -28,6 +29,20 @@ pub struct Parts {
     pub locator: config::Locator,
     /// The quality gate.
     pub limits: GateThresholds,
+}
+
+impl Default for Parts {
+    /// The models that ship, and the gate of a kiosk.
+    fn default() -> Self {
+        Self {
+            bundle: models::shipped_classifier(),
+            precision: WantedPrecision::default(),
+            options: EngineOptions::default(),
+            roi: config::Roi::default(),
+            locator: config::Locator::default(),
+            limits: config::Quality::default().thresholds(),
+        }
+    }
 }
 
 /// The stages, the networks and the memory that they work in.

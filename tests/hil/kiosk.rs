@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::common::wait;
 use crate::guest::Guest;
-use crate::receiver::wait;
 
 /// What is tested.
 pub struct Kiosk {

@@ -9,6 +9,8 @@ use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::common::wait;
+
 /// A message, and when it came.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -104,16 +106,4 @@ impl Receiver {
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Looks again and again until there is something, at most for `patience`.
-pub fn wait<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = Instant::now();
-    loop {
-        let found = look();
-        if found.is_some() || start.elapsed() >= patience {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

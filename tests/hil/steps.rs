@@ -8,10 +8,11 @@ use anemiad::report::ExamResult;
 use anyhow::{Context, Result, bail, ensure};
 use uuid::Uuid;
 
+use crate::common::wait;
 use crate::guest::script;
 use crate::kiosk::Kiosk;
 use crate::protocol::Protocol;
-use crate::receiver::{Receiver, wait};
+use crate::receiver::Receiver;
 
 /// Everything that a step works with.
 pub struct Scene {

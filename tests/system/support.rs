@@ -4,7 +4,6 @@
 mod common;
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, write_png};
 
-pub use common::{SmallDisk, data, project, texts};
+pub use common::{SmallDisk, data, free_port, project, texts};
 
 /// Longer than anything takes on a slow machine; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,20 +32,9 @@ pub fn phantom(path: &Path, seed: u64) {
     write_png(path, frame.width(), frame.height(), frame.rgb()).unwrap();
 }
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Waits until `ready` gives something.
-pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = ready() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub fn eventually<T>(what: &str, ready: impl FnMut() -> Option<T>) -> T {
+    common::wait(PATIENCE, ready).unwrap_or_else(|| panic!("waited too long for {what}"))
 }
 
 /// What systemd would hear.
