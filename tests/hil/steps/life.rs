@@ -1,0 +1,147 @@
+//! The life of the daemon: installed, started, restarted, reloaded, crashed, hung, measured, stopped.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::{PATIENCE, Scene};
+use crate::common::wait;
+use crate::guest::script;
+
+/// The configuration of the emulated kiosk. Everything is real; but a processor that is itself a program takes a second for the
+/// locator's network, so the conjunctiva is found by colour, and an exam takes two frames.
+const CONFIG: &str = "\
+device_id: emulated
+camera:
+  v4l: {device: /dev/v4l/by-path/platform-vivid.0-video-index0, format: yuyv}
+roi: colour
+model: {bundle: /usr/share/anemiad/models/pallor, precision: int8, threads: 2}
+exam: {frames: 2, steady_frames: 1, timeout_s: 30, absent_s: 0.3}
+health: {late_frame_ms: 100}
+mqtt: {host: localhost}
+";
+
+pub fn install(scene: &mut Scene) -> Result<()> {
+    let guest = scene.kiosk.guest.as_ref().context("no guest")?;
+    let (packages, film) = (guest.folder().join("packages"), guest.folder().join("film"));
+    let program = PathBuf::from(std::env::var_os("ANEMIAD").context("ANEMIAD does not name the program to test")?);
+    let package =
+        PathBuf::from(script("scripts/deb.sh", &[&packages, &program])?.lines().last().context("no package")?);
+    script("tests/vm/eye.sh", &[&film, &program])?;
+    scene.kiosk.send(&film, "/srv/eye")?;
+    scene.kiosk.run("systemctl restart eye")?;
+    scene.kiosk.send(&package, "/root")?;
+    scene.kiosk.run("dpkg -i /root/anemiad_*.deb 2>&1")?;
+    let started = wait(PATIENCE, || (scene.kiosk.unit("ActiveState").ok()? == "active").then_some(()));
+    scene.protocol.check(started.is_some(), "the package installs, and the daemon runs with the phantom camera");
+    scene.kiosk.run(&format!("systemctl stop anemiad\ncat >/etc/anemiad/anemiad.yaml <<'END'\n{CONFIG}END"))?;
+    Ok(())
+}
+
+pub fn doctor(scene: &mut Scene) -> Result<()> {
+    let report = scene.kiosk.run("runuser -u anemiad -- anemiad doctor || true")?;
+    let bad: Vec<_> = report.lines().filter(|line| line.starts_with("BAD")).collect();
+    scene
+        .protocol
+        .check(bad.is_empty() && report.contains("nothing is wrong"), format_args!("the doctor is content {bad:?}"));
+    Ok(())
+}
+
+pub fn start(scene: &mut Scene) -> Result<()> {
+    scene.kiosk.run("systemctl stop anemiad")?;
+    let since = Instant::now();
+    let time = timed(scene, "systemctl start anemiad")?;
+    scene.protocol.figure("`systemctl start` → READY", format_args!("{:.2} s", time.as_secs_f64()), "");
+    scene.result(since);
+    Ok(())
+}
+
+/// Runs a command on the kiosk and gives how long it took there.
+fn timed(scene: &Scene, command: &str) -> Result<Duration> {
+    let millis =
+        scene.kiosk.number(&format!("t0=$(date +%s%N)\n{command}\nt1=$(date +%s%N)\necho $(((t1 - t0) / 1000000))"))?;
+    Ok(Duration::from_millis(millis))
+}
+
+pub fn restart(scene: &mut Scene) -> Result<()> {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..3 {
+        slowest = slowest.max(timed(scene, "systemctl restart anemiad")?);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    scene.protocol.time("`systemctl restart` → READY, slowest of 3", Some(slowest), Duration::from_secs(2));
+    scene.result(Instant::now());
+    Ok(())
+}
+
+pub fn reload(scene: &mut Scene) -> Result<()> {
+    let pid = scene.kiosk.unit("MainPID")?;
+    scene.kiosk.run("systemctl reload anemiad")?;
+    let since = Instant::now();
+    scene.result(since);
+    scene.same_process(&pid)?;
+    // A mistake in the file is told and changes nothing.
+    scene.kiosk.run("cp /etc/anemiad/anemiad.yaml /run/good.yaml\necho 'mistake: 1' >>/etc/anemiad/anemiad.yaml\nsystemctl reload anemiad || true")?;
+    let refused = scene.receiver.wait_state(since, PATIENCE, |state| state["config"]["status"] == "refused");
+    scene.protocol.check(refused.is_some(), "a file with a mistake is refused");
+    scene.kiosk.run("cat /run/good.yaml >/etc/anemiad/anemiad.yaml\nsystemctl reload anemiad")?;
+    scene.result(Instant::now());
+    scene.same_process(&pid)
+}
+
+/// Does something to the process and gives how long it took until a new one was ready, from the kiosk's own clock.
+fn until_ready_again(scene: &Scene, signal: &str) -> Result<Duration> {
+    let micros: u64 = scene.kiosk.number(&format!(
+        "pid=$(systemctl show -P MainPID anemiad)\nread -r t0 _ </proc/uptime\nkill -{signal} \"$pid\"\n\
+         until [ \"$(systemctl show -P MainPID anemiad)\" != \"$pid\" ] && [ \"$(systemctl show -P ActiveState anemiad)\" = active ]\n\
+         do sleep 0.1; done\nready=$(systemctl show -P ActiveEnterTimestampMonotonic anemiad)\n\
+         awk -v t0=\"$t0\" -v ready=\"$ready\" 'BEGIN {{ printf \"%.0f\\n\", ready - t0 * 1e6 }}'"
+    ))?;
+    Ok(Duration::from_micros(micros))
+}
+
+pub fn crash(scene: &mut Scene) -> Result<()> {
+    let time = until_ready_again(scene, "KILL")?;
+    scene.protocol.time("`kill -9` → READY", Some(time), Duration::from_secs(4));
+    scene.result(Instant::now());
+    Ok(())
+}
+
+pub fn hang(scene: &mut Scene) -> Result<()> {
+    let limit: u64 = scene.kiosk.number("systemctl show -P WatchdogUSec anemiad | tr -dc 0-9")?;
+    let started: f64 = scene.kiosk.number("cut -d' ' -f1 /proc/uptime")?;
+    let time = until_ready_again(scene, "STOP")?;
+    let bitten: f64 = scene.kiosk.number(
+        "journalctl -u anemiad -o short-monotonic --no-pager | grep 'Watchdog timeout' | tail -n 1 | sed 's/^\\[ *\\([0-9.]*\\)\\].*/\\1/'",
+    )?;
+    let bite = Duration::try_from_secs_f64(bitten - started).context("the watchdog bit before the hang")?;
+    scene.protocol.time("hang → watchdog", Some(bite), Duration::from_secs(limit + 2));
+    scene.protocol.figure("hang → READY", format_args!("{:.1} s", time.as_secs_f64()), "");
+    scene.result(Instant::now());
+    Ok(())
+}
+
+pub fn bench(scene: &mut Scene) -> Result<()> {
+    let report = scene
+        .kiosk
+        .run("systemctl stop anemiad\nrunuser -u anemiad -- anemiad engine bench || true\nsystemctl start anemiad")?;
+    for line in report.lines() {
+        scene.protocol.note(line);
+    }
+    scene.protocol.check(report.contains("fp32"), "the networks are measured");
+    Ok(())
+}
+
+pub fn stop(scene: &mut Scene) -> Result<()> {
+    let since = Instant::now();
+    let time = timed(scene, "systemctl stop anemiad")?;
+    scene.protocol.time("`systemctl stop`", Some(time), Duration::from_secs(5));
+    let result = scene.kiosk.unit("Result")?;
+    scene.protocol.check(result == "success", format_args!("the unit's result is {result}"));
+    let left = wait(PATIENCE, || (scene.receiver.availability(since)? == "stopped").then_some(()));
+    scene.protocol.check(left.is_some(), "it says goodbye: stopped");
+    let last = scene.kiosk.run("journalctl -u anemiad -o cat --no-pager | grep 'captured=' | tail -n 1")?;
+    scene.protocol.note(last);
+    Ok(())
+}
