@@ -4,23 +4,24 @@
 
 mod camera;
 mod load;
+mod locator;
+mod model;
 mod reference;
 mod schema;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anemia_bundle::Precision;
-use anemia_engine::{EngineOptions, TensorRtOptions};
 use anemia_vision::GateThresholds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::models;
 use crate::pipeline::Parts;
 
 pub use camera::{Camera, GstreamerCamera, Pace, PhantomCamera, Replay, V4lCamera, V4lFormat};
 pub use load::{ConfigError, Problem, load, parse};
+pub use locator::{Locator, Roi};
+pub use model::{EngineKind, Model, TensorRt, WantedPrecision};
 pub use reference::reference;
 
 /// Where the file is when nobody says otherwise.
@@ -64,124 +65,6 @@ pub struct Config {
     /// When the daemon counts as stuck.
     #[serde(default)]
     pub health: Health,
-}
-
-/// The network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// Folder of the model bundle.
-    pub bundle: PathBuf,
-    /// What runs the network: `onnxruntime` on the processor, or `tensorrt` on an NVIDIA GPU.
-    #[serde(default)]
-    pub engine: EngineKind,
-    /// Number format of the network; the bundle must have it, and the board must be able to run it. `auto` measures all of
-    /// them at the start and takes the fastest whose answers are right.
-    #[serde(default)]
-    pub precision: WantedPrecision,
-    /// Threads that one inference may use, in ONNX Runtime.
-    #[serde(default = "default_threads")]
-    #[schemars(range(min = 1, max = 64))]
-    pub threads: u16,
-    /// Path of libonnxruntime.so. Without it, the usual places are searched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub onnxruntime: Option<PathBuf>,
-    /// How TensorRT is used.
-    #[serde(default)]
-    pub tensorrt: TensorRt,
-}
-
-/// The network that finds the conjunctiva. What runs it is set for both networks in `model`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Locator {
-    /// Folder of the locator's bundle. Without it, the one that ships with the program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bundle: Option<PathBuf>,
-    /// What finds the conjunctiva while the network fails to run: `colour`, or a fixed box `X,Y,WIDTH,HEIGHT` in pixels, for a
-    /// kiosk whose chin rest puts every eye in the same place. Without it, such frames are rejected. It is not asked where
-    /// the network runs and finds nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", regex(pattern = "^(colour|[0-9]+,[0-9]+,[0-9]+,[0-9]+)$"))]
-    pub fallback: Option<Roi>,
-}
-
-/// What runs the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum EngineKind {
-    /// ONNX Runtime on the processor.
-    #[default]
-    Onnxruntime,
-    /// TensorRT on the GPU.
-    Tensorrt,
-}
-
-/// The number format of the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum WantedPrecision {
-    /// The fastest whose answers are right.
-    Auto,
-    /// 32-bit floats.
-    #[default]
-    Fp32,
-    /// 16-bit floats.
-    Fp16,
-    /// 8-bit integers.
-    Int8,
-    /// 4-bit weights.
-    Int4,
-}
-
-impl WantedPrecision {
-    /// The precision; `None` stands for the fastest.
-    pub fn fixed(self) -> Option<Precision> {
-        match self {
-            Self::Auto => None,
-            Self::Fp32 => Some(Precision::Fp32),
-            Self::Fp16 => Some(Precision::Fp16),
-            Self::Int8 => Some(Precision::Int8),
-            Self::Int4 => Some(Precision::Int4),
-        }
-    }
-}
-
-/// How TensorRT is used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TensorRt {
-    /// Path of libanemia_tensorrt.so, which is built on the board. Without it, the usual places are searched.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub library: Option<PathBuf>,
-    /// Folder for plans. Building one takes minutes on a board; without a folder that can be written, at every start.
-    pub cache: PathBuf,
-    /// Most memory in MiB that an inference may use beside weights and values. With little of it TensorRT finds slower ways.
-    #[schemars(range(min = 1, max = 65536))]
-    pub workspace_mib: u32,
-}
-
-impl Default for TensorRt {
-    fn default() -> Self {
-        Self { library: None, cache: "/var/cache/anemiad".into(), workspace_mib: 256 }
-    }
-}
-
-impl Model {
-    /// The same in the words of the engine crate.
-    pub fn engine_options(&self) -> EngineOptions {
-        let TensorRt { library, cache, workspace_mib } = self.tensorrt.clone();
-        EngineOptions {
-            library: self.onnxruntime.clone(),
-            threads: self.threads.into(),
-            tensorrt: match self.engine {
-                EngineKind::Onnxruntime => None,
-                EngineKind::Tensorrt => Some(TensorRtOptions { library, cache, workspace_mib }),
-            },
-        }
-    }
 }
 
 /// Limits of the quality gate, all measured on the tissue only.
@@ -335,66 +218,11 @@ impl Default for Health {
 fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/anemiad")
 }
-fn default_threads() -> u16 {
-    1
-}
 fn default_port() -> u16 {
     1883
 }
 fn default_keep_alive() -> u16 {
     30
-}
-
-/// How the conjunctiva is found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Roi {
-    /// By the network of the locator.
-    #[default]
-    Auto,
-    /// By colour and shape.
-    Colour,
-    /// From the alpha plane of the picture.
-    Alpha,
-    /// A fixed box: x, y, width and height in pixels.
-    Box([u32; 4]),
-}
-
-impl std::str::FromStr for Roi {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => return Ok(Self::Auto),
-            "colour" => return Ok(Self::Colour),
-            "alpha" => return Ok(Self::Alpha),
-            _ => {}
-        }
-        let numbers: Option<Vec<u32>> = text.split(',').map(|part| part.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some(&[x, y, width, height]) if width > 0 && height > 0 => Ok(Self::Box([x, y, width, height])),
-            _ => Err(format!("{text:?} is no ROI; expected auto, colour, alpha or X,Y,WIDTH,HEIGHT in pixels")),
-        }
-    }
-}
-
-impl TryFrom<String> for Roi {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Roi> for String {
-    fn from(roi: Roi) -> Self {
-        match roi {
-            Roi::Auto => "auto".into(),
-            Roi::Colour => "colour".into(),
-            Roi::Alpha => "alpha".into(),
-            Roi::Box([x, y, width, height]) => format!("{x},{y},{width},{height}"),
-        }
-    }
 }
 
 impl Quality {
@@ -411,13 +239,6 @@ impl Quality {
             red: [self.min_red, self.max_red],
             blue: [self.min_blue, self.max_blue],
         }
-    }
-}
-
-impl Locator {
-    /// Folder of the bundle.
-    pub fn folder(&self) -> PathBuf {
-        self.bundle.clone().unwrap_or_else(models::shipped_locator)
     }
 }
 
