@@ -56,6 +56,47 @@ pub fn unplug(scene: &mut Scene) -> Result<()> {
     scene.same_process(&pid)
 }
 
+/// During an exam the camera does not choose its gain, and after it does again.
+pub fn hold(scene: &mut Scene) -> Result<()> {
+    let automatic = || {
+        let text = scene.kiosk.run(&format!("v4l2-ctl -d {CAMERA} -C gain_automatic")).ok()?;
+        text.rsplit(' ').next().map(str::to_owned)
+    };
+    for (value, what) in [("0", "held during an exam"), ("1", "given back after it")] {
+        let seen = wait(PATIENCE, || (automatic()? == value).then_some(()));
+        scene.protocol.check(seen.is_some(), format_args!("the camera's gain is {what}"));
+    }
+    Ok(())
+}
+
+/// The number of a node is taken for as long as anybody has the old one open.
+pub fn renumber(scene: &mut Scene) -> Result<()> {
+    let pid = scene.kiosk.unit("MainPID")?;
+    let before = scene.kiosk.run(&format!("readlink -f {CAMERA}"))?;
+    scene.kiosk.run(&format!("(exec 9<{CAMERA}; sleep 60) >/dev/null 2>&1 & sleep 0.5"))?;
+    pull(scene)?;
+    scene.kiosk.run(&format!("echo vivid.0 >{VIVID}/bind"))?;
+    scene.result(Instant::now());
+    let after = scene.kiosk.run(&format!("readlink -f {CAMERA}"))?;
+    scene.protocol.check(before != after, format_args!("it was {before} and came back as {after}"));
+    scene.same_process(&pid)
+}
+
+/// For a moment after it was plugged in, a node belongs to root alone; here for longer.
+pub fn no_rights(scene: &mut Scene) -> Result<()> {
+    let pid = scene.kiosk.unit("MainPID")?;
+    let since = Instant::now();
+    scene.kiosk.run(&format!("chmod 600 $(readlink -f {CAMERA})"))?;
+    scene.vivid("disconnect=1")?;
+    let told = scene.receiver.wait_state(since, PATIENCE, |state| {
+        state["camera"]["status"] == "lost" && state["camera"]["detail"].as_str().unwrap_or("").contains("group video")
+    });
+    scene.protocol.check(told.is_some(), "a camera that may not be opened is told, with what to do");
+    scene.kiosk.run(&format!("chmod 660 $(readlink -f {CAMERA})"))?;
+    scene.result(Instant::now());
+    scene.same_process(&pid)
+}
+
 pub fn dead_camera(scene: &mut Scene) -> Result<()> {
     let pid = scene.kiosk.unit("MainPID")?;
     let since = Instant::now();
