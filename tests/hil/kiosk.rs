@@ -12,7 +12,7 @@ use crate::guest::Guest;
 
 /// What is tested.
 pub struct Kiosk {
-    ssh: Vec<String>,
+    options: Vec<String>,
     destination: String,
     as_root: bool,
     /// Where its broker can be reached from here.
@@ -26,7 +26,7 @@ impl Kiosk {
     pub fn emulated() -> Result<Self> {
         let guest = Guest::start()?;
         let kiosk = Self {
-            ssh: guest.ssh_options(),
+            options: guest.ssh_options(),
             destination: "root@127.0.0.1".into(),
             as_root: true,
             broker: ("127.0.0.1".into(), guest.mqtt_port),
@@ -41,30 +41,31 @@ impl Kiosk {
     pub fn board(destination: &str) -> Result<Self> {
         let host = destination.rsplit('@').next().unwrap_or(destination);
         let port = std::env::var("MQTT_PORT").ok().map_or(Ok(1883), |port| port.parse()).context("MQTT_PORT")?;
-        let ssh: Vec<String> =
+        let options: Vec<String> =
             std::env::var("SSH_OPTIONS").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let broker = (std::env::var("BROKER").unwrap_or_else(|_| host.to_owned()), port);
         let as_root = destination.starts_with("root@");
-        let kiosk = Self { ssh, destination: destination.into(), as_root, broker, guest: None };
+        let kiosk = Self { options, destination: destination.into(), as_root, broker, guest: None };
         kiosk
             .run("true")
             .with_context(|| format!("{destination} cannot be reached over ssh, or sudo asks for a password"))?;
         Ok(kiosk)
     }
 
-    fn command(&self, program: &str, port_flag: &str) -> Command {
-        let mut command = Command::new(program);
-        command.args(&self.ssh).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR"]);
+    fn ssh(&self) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(&self.options).args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR"]);
         if let Some(guest) = &self.guest {
-            command.arg(port_flag).arg(guest.ssh_port.to_string());
+            command.arg("-p").arg(guest.ssh_port.to_string());
         }
+        command.arg(&self.destination);
         command
     }
 
     /// Runs a script with bash as root, and gives what it prints.
     pub fn run(&self, script: &str) -> Result<String> {
-        let mut command = self.command("ssh", "-p");
-        command.arg(&self.destination).arg(if self.as_root { "bash -s" } else { "sudo -n bash -s" });
+        let mut command = self.ssh();
+        command.arg(if self.as_root { "bash -s" } else { "sudo -n bash -s" });
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let whole = format!("set -euo pipefail\n{script}\n");
         process.stdin.take().context("ssh takes no input")?.write_all(whole.as_bytes())?;
@@ -92,10 +93,8 @@ impl Kiosk {
             ),
         };
         let mut tar = Command::new("tar").arg("-c").arg("-C").arg(folder).arg(what).stdout(Stdio::piped()).spawn()?;
-        let mut command = self.command("ssh", "-p");
-        command
-            .arg(&self.destination)
-            .arg(format!("{}tar -x --no-same-owner -C '{to}'", if self.as_root { "" } else { "sudo -n " }));
+        let mut command = self.ssh();
+        command.arg(format!("{}tar -x --no-same-owner -C '{to}'", if self.as_root { "" } else { "sudo -n " }));
         let status = command.stdin(tar.stdout.take().context("tar gives nothing")?).status()?;
         ensure!(status.success() && tar.wait()?.success(), "{} could not be copied", from.display());
         Ok(())
