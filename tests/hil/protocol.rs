@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 pub struct Protocol {
     start: Instant,
     step: String,
-    is_slow: bool,
+    /// The processor of the kiosk is emulated.
+    pub is_slow: bool,
     passed: u32,
     failed: u32,
     /// Rows for docs/reference/performance.md: what, figure, aim.
@@ -14,7 +15,6 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// `is_slow`: the processor of the kiosk is emulated.
     pub fn new(is_slow: bool) -> Self {
         Self { start: Instant::now(), step: String::new(), is_slow, passed: 0, failed: 0, figures: Vec::new() }
     }
