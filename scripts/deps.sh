@@ -13,7 +13,8 @@ need pkg-config pkg-config
 # Cameras: the headers of GStreamer, and the libclang that reads those of the kernel.
 pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0 2>/dev/null ||
     packages+=(libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev)
-compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || packages+=(libclang-dev)
+compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null || # Not libclang-cpp, which others bring along.
+    packages+=(libclang-dev)
 [ "${1:-}" != test ] || need mosquitto mosquitto
 # Sources for tests, such as a test picture; also what `anemiad` itself needs to run a pipeline.
 plugin() { # FILE PACKAGE
