@@ -88,7 +88,7 @@ fn a_warm_pipeline_does_not_allocate() {
     let mut step = |frame: &Frame| {
         let analysis = pipeline.analyse(frame, Instant::now());
         board.captured(0);
-        board.analysed(&analysis.times, analysis.outcome.is_ok());
+        board.analysed(&analysis.times, &analysis.outcome);
         exam.observe(analysis.outcome, Instant::now());
         board.exam(exam.state());
         analysis.outcome

@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anemiad::{board, config, report};
+use anemiad::publish::telemetry::Telemetry;
+use anemiad::{board, commands, config, report};
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -28,6 +29,8 @@ fn the_configuration_page_is_up_to_date() {
 fn the_schemas_are_up_to_date() {
     expect_page("docs/reference/result.schema.json", &report::schema_of::<report::ExamResult>());
     expect_page("docs/reference/state.schema.json", &report::schema_of::<board::State>());
+    expect_page("docs/reference/telemetry.schema.json", &report::schema_of::<Telemetry>());
+    expect_page("docs/reference/response.schema.json", &report::schema_of::<commands::Response>());
 }
 
 #[test]

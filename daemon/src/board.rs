@@ -7,8 +7,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use anemia_vision::Rejection;
+
 use crate::exam::{ExamState, Phase};
+use crate::figures::Figures;
 use crate::pipeline::StageTimes;
+use crate::publish::Stock;
 use crate::report::ModelIdentity;
 
 /// The state, as published (retained) on `anemia/<device_id>/state`.
@@ -28,6 +32,10 @@ pub struct State {
     pub outbox: Outbox,
     /// The configuration.
     pub config: Part<ConfigStatus>,
+    /// The last update of the model.
+    pub update: Part<UpdateStatus>,
+    /// For half a minute after the command `identify`: whoever stands at the kiosk can be told that it is this one.
+    pub identify: bool,
     /// What judges.
     pub model: ModelIdentity,
 }
@@ -72,6 +80,11 @@ pub enum CameraStatus {
     Ended,
 }
 
+impl CameraStatus {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Opening, Self::Streaming, Self::Late, Self::Lost, Self::GaveUp, Self::Ended];
+}
+
 /// The network in a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +96,11 @@ pub enum EngineStatus {
     Failing,
     /// It is being built, which takes minutes on a board; no exam can start.
     Building,
+}
+
+impl EngineStatus {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Failing, Self::Building];
 }
 
 /// The connection to the broker in a word.
@@ -98,6 +116,11 @@ pub enum BrokerStatus {
     Lost,
 }
 
+impl BrokerStatus {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Connecting, Self::Connected, Self::Lost];
+}
+
 /// The configuration in a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -111,32 +134,32 @@ pub enum ConfigStatus {
     Refused,
 }
 
+/// The last update of the model in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateStatus {
+    /// The model is that of the configuration.
+    #[default]
+    None,
+    /// A newer model is being fetched and tried; the one before judges.
+    Installing,
+    /// A newer model judges, and has to prove itself.
+    Proving,
+    /// A newer model judges, and has proven itself.
+    Installed,
+    /// A newer model was refused or failed; the one before judges.
+    RolledBack,
+}
+
 /// The results that wait for the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Outbox {
     /// How many.
     pub waiting: u64,
+    /// Results that had to go unsent since this outbox was made, because they were too old or too much.
+    pub lost: u64,
     /// What is wrong with the disk, in a line; empty when nothing is.
     pub detail: String,
-}
-
-/// Counts since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// Frames that the camera gave.
-    pub captured: u64,
-    /// Frames that the camera took and nobody fetched in time.
-    pub missed: u64,
-    /// Pictures of the camera that could not be used.
-    pub damaged: u64,
-    /// Frames that were too old to be judged.
-    pub late: u64,
-    /// Frames that were analysed.
-    pub analysed: u64,
-    /// Mean time of the stages before the network, over all analysed frames.
-    pub mean_before: Duration,
-    /// Mean time of the network, over the judged frames.
-    pub mean_inference: Duration,
 }
 
 /// The longest time between two attempts to open a camera, and what one may take.
@@ -146,17 +169,10 @@ const LOOKED_FOR: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Board {
     state: watch::Sender<State>,
+    figures: Figures,
     start: Instant,
-    captured: AtomicU64,
-    missed: AtomicU64,
-    damaged: AtomicU64,
-    late: AtomicU64,
     last_captured_ns: AtomicU64,
     last_camera_ns: AtomicU64,
-    analysed: AtomicU64,
-    judged: AtomicU64,
-    before_ns: AtomicU64,
-    inference_ns: AtomicU64,
     last_analysed_ns: AtomicU64,
 }
 
@@ -171,23 +187,28 @@ impl Board {
             broker: Part::default(),
             outbox: Outbox::default(),
             config: Part::default(),
+            update: Part::default(),
+            identify: false,
             model,
         };
         Self {
             state: watch::Sender::new(state),
+            figures: Figures::default(),
             start: Instant::now(),
-            captured: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
-            damaged: AtomicU64::new(0),
-            late: AtomicU64::new(0),
             last_captured_ns: AtomicU64::new(0),
             last_camera_ns: AtomicU64::new(0),
-            analysed: AtomicU64::new(0),
-            judged: AtomicU64::new(0),
-            before_ns: AtomicU64::new(0),
-            inference_ns: AtomicU64::new(0),
             last_analysed_ns: AtomicU64::new(0),
         }
+    }
+
+    /// What was counted.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// How long the daemon runs with this configuration.
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
     }
 
     /// Follows the state.
@@ -247,9 +268,19 @@ impl Board {
         self.state.send_if_modified(|state| state.config.update(status, detail));
     }
 
-    /// Tells how many results wait; the disk works.
-    pub fn outbox(&self, waiting: u64) {
-        let outbox = Outbox { waiting, detail: String::new() };
+    /// Tells of the last update of the model.
+    pub fn update(&self, status: UpdateStatus, detail: &str) {
+        self.state.send_if_modified(|state| state.update.update(status, detail));
+    }
+
+    /// Shows, or no longer, that it is this kiosk.
+    pub fn identify(&self, identify: bool) {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.identify, identify) != identify);
+    }
+
+    /// Tells what waits; the disk works.
+    pub fn outbox(&self, stock: Stock) {
+        let outbox = Outbox { waiting: stock.results, lost: stock.lost, detail: String::new() };
         self.state.send_if_modified(|state| std::mem::replace(&mut state.outbox, outbox.clone()) != outbox);
     }
 
@@ -261,47 +292,15 @@ impl Board {
 
     /// Counts a frame of the camera, and those before it that nobody fetched in time.
     pub fn captured(&self, missed: u32) {
-        self.captured.fetch_add(1, Ordering::Relaxed);
-        self.missed.fetch_add(missed.into(), Ordering::Relaxed);
+        self.figures.captured.inc();
+        self.figures.missed.inc_by(missed.into());
         self.last_captured_ns.store(self.start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Counts a picture of the camera that cannot be used.
-    pub fn damaged(&self) {
-        self.damaged.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a frame that was too old to be judged.
-    pub fn late(&self) {
-        self.late.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Counts an analysed frame.
-    pub fn analysed(&self, times: &StageTimes, judged: bool) {
-        let inference = times.inference.as_nanos() as u64;
-        self.analysed.fetch_add(1, Ordering::Relaxed);
-        self.before_ns.fetch_add(times.total().as_nanos() as u64 - inference, Ordering::Relaxed);
-        if judged {
-            self.judged.fetch_add(1, Ordering::Relaxed);
-            self.inference_ns.fetch_add(inference, Ordering::Relaxed);
-        }
+    pub fn analysed(&self, times: &StageTimes, outcome: &Result<f32, Rejection>) {
+        self.figures.analysed(times, outcome);
         self.last_analysed_ns.store(self.start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    /// The counts so far.
-    pub fn counts(&self) -> Counts {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mean = |sum: &AtomicU64, count: u64| Duration::from_nanos(load(sum) / count.max(1));
-        let (analysed, judged) = (load(&self.analysed), load(&self.judged));
-        Counts {
-            captured: load(&self.captured),
-            missed: load(&self.missed),
-            damaged: load(&self.damaged),
-            late: load(&self.late),
-            analysed,
-            mean_before: mean(&self.before_ns, analysed),
-            mean_inference: mean(&self.inference_ns, judged),
-        }
     }
 
     /// Whether the daemon does what it should: frames are analysed, or there are none for a reason that is known and

@@ -48,7 +48,8 @@ impl Demo {
 
         // Listening before the first exam can end, so that none is missed.
         let mut listener = Listener::connect(port).await.map_err(|cause| failure("listener", cause))?;
-        let running = Running::start(prepared, false).map_err(|error| failure("threads", error.to_string()))?;
+        let running = Running::start(prepared, false, tokio::sync::mpsc::channel(1).0)
+            .map_err(|error| failure("threads", error.to_string()))?;
         let start = Instant::now();
         let mut verdicts: BTreeMap<&str, u32> = BTreeMap::new();
         let mut durations = Vec::new();
@@ -70,25 +71,26 @@ impl Demo {
             *verdicts.entry(result.verdict.as_str()).or_default() += 1;
             durations.push(result.duration_s);
         }
-        let (counts, dropped) = (running.board().counts(), running.dropped());
-        let model = running.board().watch().borrow().model.clone();
+        let (board, dropped) = (running.board().clone(), running.dropped());
+        let (figures, model) = (board.figures(), board.watch().borrow().model.clone());
         running.finish().await;
         // It held only the outbox of the demo, which is empty now, and its records.
         let _ = std::fs::remove_dir_all(&folder);
 
         durations.sort_by(f32::total_cmp);
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let [locate, quality, cutout, inference] = &figures.stages;
         let verdicts: Vec<_> = verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
         println!("\n{} exams in {:.1} s: {}", self.exams, start.elapsed().as_secs_f32(), verdicts.join(", "));
         println!("median exam {:.2} s", durations[durations.len() / 2]);
         println!(
             "{} frames captured, {} analysed, {dropped} replaced by a newer one",
-            counts.captured, counts.analysed
+            figures.captured.get(),
+            figures.analysed.get()
         );
         println!(
             "per frame {:.1} ms to find the tissue, check and cut it out, {:.1} ms for the network ({}, {})",
-            ms(counts.mean_before),
-            ms(counts.mean_inference),
+            locate.mean_ms() + quality.mean_ms() + cutout.mean_ms(),
+            inference.mean_ms(),
             model.engine,
             model.precision,
         );
@@ -118,6 +120,7 @@ impl Demo {
                 threads: 1,
                 onnxruntime: None,
                 tensorrt: config::TensorRt::default(),
+                updates: None,
             },
             quality: config::Quality::default(),
             exam: config::Exam { timeout_s: 5.0, absent_s: 0.2, ..config::Exam::default() },
@@ -125,11 +128,18 @@ impl Demo {
             mqtt: config::Mqtt {
                 host: Ipv4Addr::LOCALHOST.to_string(),
                 port,
+                tls: None,
                 username: None,
                 password_file: None,
                 client_id: None,
                 keep_alive_s: 30,
+                commands: false,
+                telemetry_s: 0,
+                replay_per_s: 100,
+                home_assistant: false,
             },
+            outbox: config::Outbox::default(),
+            metrics: config::Metrics::default(),
             health: config::Health::default(),
         }
     }

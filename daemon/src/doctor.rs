@@ -63,7 +63,7 @@ impl Report {
     fn all(&mut self, config: &Config) {
         self.line("state folder", writable(&config.state_dir, Bad));
         self.line("broker", broker(config));
-        match Bundle::open_for(&config.model.bundle, Task::Classify) {
+        match Bundle::open_for(&config.classifier(), Task::Classify) {
             Ok(bundle) => {
                 let manifest = bundle.manifest();
                 let all: Vec<_> = manifest.models.iter().map(|model| model.precision.to_string()).collect();
@@ -79,7 +79,7 @@ impl Report {
             Err(error) => self.line("model", Bad(error.to_string())),
         }
         if config.roi == config::Roi::Auto {
-            let opened = Bundle::open_for(&config.locator.folder(), Task::Locate);
+            let opened = Bundle::open_for(&config.locator(), Task::Locate);
             self.line(
                 "locator",
                 match opened {

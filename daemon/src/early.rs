@@ -31,7 +31,7 @@ impl Early {
         }
         let precision = model.precision.fixed().unwrap_or(Precision::Fp32);
         // A bundle that cannot be opened is told of in a moment.
-        let identity = Bundle::open(&model.bundle).ok().map(|bundle| ModelIdentity {
+        let identity = Bundle::open(&opened.config().classifier()).ok().map(|bundle| ModelIdentity {
             name: bundle.manifest().name.clone(),
             version: bundle.manifest().version.clone(),
             sha256: bundle.sha256().to_string(),
@@ -49,7 +49,7 @@ impl Early {
         };
         let board = Arc::new(Board::new(identity.unwrap_or(unknown)));
         board.engine(EngineStatus::Building, "");
-        board.outbox(opened.waiting());
+        board.outbox(opened.stock());
         let link = opened.link(board.clone(), Arc::new(Notify::new()));
         Some(Self { board, link: Some(link), running: None })
     }

@@ -103,9 +103,11 @@ fn model_of(file: &Path) -> Result<Model, Refusal> {
             threads: 1,
             onnxruntime: None,
             tensorrt: TensorRt::default(),
+            updates: None,
         });
     }
-    Ok(config::load(file).map_err(|error| Refusal::Configuration(error.to_string()))?.model)
+    let config = config::load(file).map_err(|error| Refusal::Configuration(error.to_string()))?;
+    Ok(Model { bundle: config.classifier(), ..config.model })
 }
 
 impl Choice {
@@ -225,7 +227,7 @@ impl Bench {
 
 /// Shows how far a build is.
 #[allow(clippy::print_stderr)]
-fn follow(building: Building<'_>) -> bool {
+pub(crate) fn follow(building: Building<'_>) -> bool {
     static WAITING: Once = Once::new();
     match building {
         // Told every half second, and said once.

@@ -4,7 +4,8 @@
 //! asks no clock, so every path is tested without waiting.
 //!
 //! `idle → aligning → collecting k/N → result → idle`. An exam starts by itself when the conjunctiva stays in view,
-//! and the next one only after the conjunctiva has been out of view: one patient gives one result.
+//! and the next one only after the conjunctiva has been out of view: one patient gives one result. A command starts one at
+//! once, and ends one without a result.
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,22 @@ pub enum Phase {
     Collecting,
     /// The result is there; the next exam starts when this patient has left.
     Result,
+    /// The exam was cancelled and has no result; the next one starts when this patient has left.
+    Cancelled,
+}
+
+/// Why an exam cannot be started or cancelled. The text is for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotNow {
+    /// One is running.
+    #[error("an exam is running")]
+    Running,
+    /// None is running.
+    #[error("no exam is running")]
+    None,
+    /// The kiosk stops, or its disk takes no results.
+    #[error("the kiosk starts no exam now: it is stopping, or its disk takes no results")]
+    Closed,
 }
 
 /// What others see of an exam.
@@ -125,7 +142,7 @@ impl Exam {
         }
         let left = self.absent_since.is_some_and(|since| now.duration_since(since) >= self.settings.absent());
         match self.phase {
-            Phase::Idle | Phase::Aligning if !in_view || !self.accepting => self.rest(),
+            Phase::Idle | Phase::Aligning if !in_view || !self.accepting || !self.settings.automatic => self.rest(),
             Phase::Idle | Phase::Aligning => {
                 self.phase = Phase::Aligning;
                 self.started.get_or_insert(now);
@@ -135,6 +152,7 @@ impl Exam {
                 }
             }
             Phase::Collecting => {
+                self.seen = self.seen.saturating_add(in_view.into());
                 match frame {
                     Ok(logit) => self.logits.push(logit),
                     Err(reason) => self.rejected[reason as usize] += 1,
@@ -142,14 +160,37 @@ impl Exam {
                 if self.logits.len() >= usize::from(self.settings.frames) {
                     return Some(self.judge(now));
                 }
-                if left {
+                // Whoever starts an exam by command may still have to sit down.
+                if left && self.seen > 0 {
                     return self.leave(now);
                 }
             }
-            Phase::Result if left => self.rest(),
-            Phase::Result => {}
+            Phase::Result | Phase::Cancelled if left => self.rest(),
+            Phase::Result | Phase::Cancelled => {}
         }
         self.check_time(now)
+    }
+
+    /// Starts an exam at once, of whoever is or comes into view; of one who has a result already, too.
+    pub fn start(&mut self, now: Instant) -> Result<(), NotNow> {
+        match self.phase {
+            Phase::Collecting => return Err(NotNow::Running),
+            _ if !self.accepting => return Err(NotNow::Closed),
+            _ => self.rest(),
+        }
+        self.phase = Phase::Collecting;
+        self.started = Some(now);
+        Ok(())
+    }
+
+    /// Ends the exam without a result.
+    pub fn cancel(&mut self) -> Result<(), NotNow> {
+        if !matches!(self.phase, Phase::Aligning | Phase::Collecting) {
+            return Err(NotNow::None);
+        }
+        self.rest();
+        self.phase = Phase::Cancelled;
+        Ok(())
     }
 
     /// The camera gives nothing. After the time that a patient needs to leave, whoever is there when it comes back may be
@@ -247,7 +288,7 @@ mod tests {
 
     impl Bench {
         fn new(frames: u8) -> Self {
-            let settings = config::Exam { frames, steady_frames: 2, timeout_s: 5.0, absent_s: 0.5 };
+            let settings = config::Exam { automatic: true, frames, steady_frames: 2, timeout_s: 5.0, absent_s: 0.5 };
             Self { exam: Exam::new(settings, POINT, false), now: Instant::now() }
         }
 
@@ -357,6 +398,36 @@ mod tests {
         assert!(bench.feed_all(&[Ok(1.0); 20]).is_none());
         bench.feed_all(&[GONE; 6]);
         assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());
+    }
+
+    #[test]
+    fn a_command_starts_an_exam_at_once_and_waits_for_the_patient() {
+        let mut bench = Bench::new(2);
+        bench.exam.settings.automatic = false;
+        assert!(bench.feed_all(&[Ok(1.0); 20]).is_none(), "nothing starts by itself");
+        bench.feed_all(&[GONE; 10]);
+        bench.exam.start(bench.now).unwrap();
+        assert_eq!(bench.exam.start(bench.now), Err(NotNow::Running));
+        assert!(bench.feed_all(&[GONE; 20]).is_none(), "the patient sits down");
+        let outcome = bench.feed_all(&[Ok(1.0); 2]).expect("a result");
+        assert_eq!((outcome.verdict, outcome.rejected), (Verdict::Anemic, 20));
+        bench.exam.start(bench.now).expect("the same patient once more");
+        let outcome = bench.feed_all(&[GONE; 60]).expect("nobody came");
+        assert_eq!((outcome.verdict, outcome.reason), (Verdict::Retake, Some(Rejection::NoConjunctiva)));
+        bench.exam.set_accepting(false);
+        assert_eq!(bench.exam.start(bench.now), Err(NotNow::Closed));
+    }
+
+    #[test]
+    fn a_cancelled_exam_gives_no_result_and_does_not_begin_again_by_itself() {
+        let mut bench = Bench::new(5);
+        assert_eq!(bench.exam.cancel(), Err(NotNow::None));
+        bench.feed_all(&[Ok(1.0); 4]);
+        bench.exam.cancel().unwrap();
+        assert!(bench.feed_all(&[Ok(1.0); 100]).is_none());
+        assert_eq!(bench.exam.state(), ExamState { phase: Phase::Cancelled, good: 0, wanted: 5, hint: None });
+        bench.feed_all(&[GONE; 7]);
+        assert!(bench.feed_all(&[Ok(1.0); 7]).is_some(), "the next patient");
     }
 
     #[test]

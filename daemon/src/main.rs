@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anemia_bundle::{Bundle, Precision, Task};
+use anemiad::models::Models;
+use anemiad::publish::Link;
 use anemiad::service::Refusal;
 use anemiad::{analyze, cameras, config, doctor, engines, phantoms, run};
 use clap::{Parser, Subcommand};
@@ -34,6 +36,8 @@ enum Command {
     Camera(cameras::Cameras),
     /// Build, list and measure the engines of a model
     Engine(engines::Engines),
+    /// Install newer models, roll them back, and sign them
+    Model(Models),
     /// Analyze pictures from disk
     Analyze(Box<analyze::Analyze>),
     /// Render phantoms: eyes with a known mask and a known pallor
@@ -77,6 +81,10 @@ fn run_command(command: Command) -> u8 {
             start_log("warn");
             finish(engines.run())
         }
+        Command::Model(models) => {
+            start_log("warn");
+            finish(models.run())
+        }
         Command::Analyze(analyze) => match analyze.run() {
             Ok(true) => 0,
             Ok(false) => FAILURE,
@@ -96,13 +104,16 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
     let refuse = |error: &dyn std::fmt::Display| Refusal::Configuration(error.to_string());
     let config = config::load(path).map_err(|error| refuse(&error))?;
     let open = |folder: &std::path::Path, task| Bundle::open_for(folder, task).map_err(|error| refuse(&error));
-    let bundle = open(&config.model.bundle, Task::Classify)?;
+    let bundle = open(&config.classifier(), Task::Classify)?;
     anemia_engine::check(&bundle, config.model.precision.fixed(), &config.model.engine_options())?;
     if config.roi == config::Roi::Auto {
-        let locator = open(&config.locator.folder(), Task::Locate)?;
+        let locator = open(&config.locator(), Task::Locate)?;
         anemia_engine::check(&locator, Some(Precision::Fp32), &config.model.engine_options())?;
     }
-    config.mqtt.password().map_err(|error| refuse(&error))?;
+    Link::check(&config.mqtt, &config.device_id).map_err(|error| refuse(&error))?;
+    if let Some(updates) = &config.model.updates {
+        anemia_bundle::read_public_key(&updates.key).map_err(|error| refuse(&error))?;
+    }
     println!("{}: no mistakes", path.display());
     Ok(())
 }

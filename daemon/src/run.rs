@@ -6,105 +6,136 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::board::ConfigStatus;
-use crate::builds::{Builds, StopOnDrop};
-use crate::config;
-use crate::early::Early;
-use crate::service::{Opened, Prepared, Refusal, Running};
+use tokio::sync::mpsc;
+
+use crate::board::{ConfigStatus, UpdateStatus};
+use crate::change;
+use crate::commands::{Open, Order};
+use crate::service::{Prepared, Refusal, Running};
+
+/// Commands that wait for the service.
+const ORDERS: usize = 4;
+/// How long a newer model has to run without a failure until it is trusted.
+const PROOF: Duration = Duration::from_secs(20);
+
+/// What the daemon does next.
+enum Next {
+    Stop,
+    /// Another configuration takes over; whether a patient is in view who has a result already; the command that asked for it.
+    TakeOver(Box<Prepared>, bool, Option<Open>),
+}
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 pub async fn run(path: &Path) -> Result<(), Refusal> {
     let no_signals = |error| Refusal::Failure(format!("signals: {error}"));
     let mut stop = StopSignals::new().map_err(no_signals)?;
     let mut reload = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let (orders_in, mut orders) = mpsc::channel(ORDERS);
     let mut prepared = tokio::select! {
-        prepared = prepare(path, None) => prepared?,
+        prepared = change::first(path) => Box::new(prepared?),
         () = stop.recv() => return Ok(()),
     };
-    let mut patient_done = false;
+    let (mut patient_done, mut is_first, mut open) = (false, true, None);
     loop {
-        let started =
-            Running::start(prepared, patient_done).map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
+        let started = Running::start(*prepared, patient_done, orders_in.clone())
+            .map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
         tracing::info!(device = started.config().device_id, config = %path.display(), "ready");
         tell(&[NotifyState::Ready, NotifyState::Status("running")]);
-        match serve(started, path, &mut stop, &mut reload).await? {
-            Some(next) => (prepared, patient_done) = next,
-            None => return Ok(()),
+        if std::mem::take(&mut is_first) {
+            started.clerk().answer_interrupted().await;
+        }
+        if let Some(open) = open.take() {
+            let model = started.board().watch().borrow().model.clone();
+            started.clerk().close(open, Ok(format!("{} {} judges", model.name, model.version))).await;
+        }
+        match serve(started, path, &mut stop, &mut reload, &mut orders).await? {
+            Next::TakeOver(next, done, asked) => (prepared, patient_done, open) = (next, done, asked),
+            Next::Stop => return Ok(()),
         }
     }
 }
 
-/// Serves until the daemon is to end (`None`) or another configuration is to take over; with it comes whether a
-/// patient is in view who has a result already.
+/// Serves until the daemon is to end or another configuration is to take over.
 async fn serve(
     running: Running,
     path: &Path,
     stop: &mut StopSignals,
     reload: &mut Signal,
-) -> Result<Option<(Prepared, bool)>, Refusal> {
+    orders: &mut mpsc::Receiver<Open>,
+) -> Result<Next, Refusal> {
     let mut watchdog = Watchdog::new();
+    let mut proof = tokio::time::interval_at(tokio::time::Instant::now() + PROOF, PROOF);
     loop {
-        tokio::select! {
+        let open = tokio::select! {
             () = stop.recv() => {
                 tell(&[NotifyState::Stopping]);
                 tokio::select! {
-                    _ = running.finish() => return Ok(None),
+                    _ = running.finish() => return Ok(Next::Stop),
                     () = stop.recv() => return Err(Refusal::Failure("stopped at once by a second signal".into())),
                 }
             }
-            _ = reload.recv() => {
-                // systemd wants both in one message.
-                match NotifyState::monotonic_usec_now() {
-                    Ok(now) => tell(&[NotifyState::Reloading, now]),
-                    Err(_) => tell(&[NotifyState::Reloading]),
-                }
-                // Building a plan takes minutes, in which the daemon goes on with the old one.
-                let next = {
-                    let mut next = std::pin::pin!(prepare(path, Some(&running)));
-                    loop {
-                        tokio::select! {
-                            next = &mut next => break Ok(next),
-                            () = watchdog.due() => watchdog.feed(running.is_healthy()),
-                            () = stop.recv() => break Err(None),
-                            part = running.broken() => break Err(Some(part)),
-                        }
-                    }
-                };
-                let next = match next {
-                    Ok(next) => next,
-                    Err(None) => {
-                        tell(&[NotifyState::Stopping]);
-                        running.finish().await;
-                        return Ok(None);
-                    }
-                    Err(Some(part)) => return Err(broken(running, part).await),
-                };
-                match next {
-                    Ok(next) => {
-                        tracing::info!("the configuration was read again and takes over");
-                        let mut finish = std::pin::pin!(running.finish());
-                        return tokio::select! {
-                            patient_done = &mut finish => Ok(Some((next, patient_done))),
-                            () = stop.recv() => {
-                                // It is on its way down already: it only must not come back.
-                                tell(&[NotifyState::Stopping]);
-                                finish.await;
-                                Ok(None)
-                            }
-                        };
-                    }
-                    Err(refusal) => {
-                        tracing::error!("the new configuration is refused and the old one stays: {refusal}");
-                        running.board().config(ConfigStatus::Refused, &refusal.to_string());
-                        tell(&[NotifyState::Ready, NotifyState::Status("running; the new configuration is refused")]);
-                    }
-                }
-            }
-            part = running.broken() => {
-                return Err(broken(running, part).await);
-            }
+            _ = reload.recv() => None,
+            Some(open) = orders.recv() => Some(open),
+            part = running.broken() => return Err(broken(running, part).await),
             () = watchdog.due() => {
                 watchdog.feed(running.is_healthy());
+                continue;
+            }
+            _ = proof.tick() => {
+                change::confirm_trials(&running);
+                continue;
+            }
+        };
+        // systemd wants both in one message.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(_) => tell(&[NotifyState::Reloading]),
+        }
+        // Building a plan takes minutes, in which the daemon goes on with the old one.
+        let next = {
+            let mut next = std::pin::pin!(change::prepare(path, &running, open.as_ref().map(|open| &open.order)));
+            loop {
+                tokio::select! {
+                    next = &mut next => break Ok(next),
+                    () = watchdog.due() => watchdog.feed(running.is_healthy()),
+                    () = stop.recv() => break Err(None),
+                    part = running.broken() => break Err(Some(part)),
+                }
+            }
+        };
+        match next {
+            Err(None) => {
+                tell(&[NotifyState::Stopping]);
+                running.finish().await;
+                return Ok(Next::Stop);
+            }
+            Err(Some(part)) => return Err(broken(running, part).await),
+            Ok(Ok(next)) => {
+                tracing::info!("the configuration was read again and takes over");
+                let mut finish = std::pin::pin!(running.finish());
+                return tokio::select! {
+                    patient_done = &mut finish => Ok(Next::TakeOver(Box::new(next), patient_done, open)),
+                    () = stop.recv() => {
+                        // It is on its way down already: it only must not come back.
+                        tell(&[NotifyState::Stopping]);
+                        finish.await;
+                        Ok(Next::Stop)
+                    }
+                };
+            }
+            Ok(Err((reason, detail))) => {
+                tracing::error!("the change is refused and everything stays as it is: {detail}");
+                match open {
+                    Some(open) => {
+                        if matches!(open.order, Order::ModelUpdate(_)) {
+                            running.board().update(UpdateStatus::RolledBack, &detail);
+                        }
+                        running.board().config(ConfigStatus::Applied, "");
+                        running.clerk().close(open, Err((reason, detail))).await;
+                    }
+                    None => running.board().config(ConfigStatus::Refused, &detail),
+                }
+                tell(&[NotifyState::Ready, NotifyState::Status("running; the last change is refused")]);
             }
         }
     }
@@ -112,44 +143,9 @@ async fn serve(
 
 /// Ends what is left of a daemon of which a part has ended: whatever still works brings its results home.
 async fn broken(running: Running, part: &str) -> Refusal {
+    change::roll_back(running.config(), &format!("{part} ended unexpectedly"));
     running.finish().await;
     Refusal::Failure(format!("{part} ended unexpectedly"))
-}
-
-/// Opens everything that the configuration names. While a plan is built, systemd is asked for patience, and the broker is told.
-async fn prepare(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
-    let failed = |error: tokio::task::JoinError| Refusal::Failure(error.to_string());
-    let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
-    let open = tokio::task::spawn_blocking(move || {
-        let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
-        let opened = Opened::new(config, outbox.as_ref())?;
-        // Only for a first start: later there is a daemon that tells.
-        let early = if outbox.is_none() { Early::new(&opened) } else { None };
-        Ok::<_, Refusal>((opened, early))
-    });
-    let (opened, mut early) = open.await.map_err(failed)??;
-    let board = early.as_ref().map(Early::board).or(current.map(Running::board)).cloned();
-    let builds = Builds::new(board, early.is_some());
-    // When nobody waits any more, nobody needs the plan.
-    let _stop = StopOnDrop(builds.clone());
-    let follower = builds.clone();
-    let mut load = tokio::task::spawn_blocking(move || opened.load(&mut |building| follower.follow(building)));
-    let mut tick = tokio::time::interval(Duration::from_secs(10));
-    let prepared = loop {
-        tokio::select! {
-            done = &mut load => break done.map_err(failed)?,
-            _ = tick.tick() => builds.ask_for_patience(),
-            () = builds.begun.notified() => {
-                if let Some(early) = &mut early {
-                    early.start();
-                }
-            }
-        }
-    };
-    if let Some(early) = early {
-        early.end().await;
-    }
-    prepared
 }
 
 /// Tells systemd, if it started us.

@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anemia_bundle::Task;
 use anemia_engine::{EngineError, Follow};
 use anemia_vision::Rejection;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::board::{Board, EngineStatus};
+use crate::board::{Board, EngineStatus, UpdateStatus};
 use crate::capture::CameraThread;
+use crate::commands::{Clerk, ExamOrder, Open};
 use crate::config::Config;
 use crate::exam::{Exam, Phase};
+use crate::metrics;
+use crate::models::Slots;
 use crate::pipeline::Pipeline;
-use crate::publish::{Link, Outbox, keep};
+use crate::publish::telemetry::{self, Sources};
+use crate::publish::{Link, Outbox, Stock, keep, prune_hourly};
 use crate::records::{Finished, Notes, Records};
 use crate::report::ExamResult;
 use crate::slot::{Slot, Taken};
@@ -42,7 +47,7 @@ pub struct Prepared {
     config: Config,
     pipeline: Pipeline,
     outbox: Arc<Outbox>,
-    waiting: u64,
+    stock: Stock,
 }
 
 /// Why a configuration cannot be started. The text is one line.
@@ -72,10 +77,18 @@ impl Opened {
     /// Opens the outbox. `current` is that of a daemon that is already running here.
     pub fn new(config: Config, current: Option<&Arc<Outbox>>) -> Result<Self, Refusal> {
         let outbox = match current {
-            Some(outbox) if outbox.is_in(&config.state_dir) => outbox.clone(),
+            Some(outbox) if outbox.is_in(&config.state_dir) => {
+                // At a first start the kiosk goes on without a broker, and says why. What runs is not given up for files that
+                // cannot be used.
+                Link::check(&config.mqtt, &config.device_id).map_err(Refusal::Configuration)?;
+                outbox.clone()
+            }
             // Results in the old folder would be forgotten without a word.
             Some(_) => return Err(Refusal::Configuration("state_dir: another folder needs a restart".into())),
-            None => Arc::new(Outbox::open(&config.state_dir).map_err(|error| Refusal::Failure(error.to_string()))?),
+            None => {
+                let opened = Outbox::open(&config.state_dir, config.outbox);
+                Arc::new(opened.map_err(|error| Refusal::Failure(error.to_string()))?)
+            }
         };
         Ok(Self { config, outbox })
     }
@@ -85,14 +98,14 @@ impl Opened {
         &self.config
     }
 
-    /// Results that wait for the broker; 0 where the disk does not tell.
-    pub fn waiting(&self) -> u64 {
-        self.outbox.len().unwrap_or(0)
+    /// What waits for the broker; nothing where the disk does not tell.
+    pub fn stock(&self) -> Stock {
+        self.outbox.stock().unwrap_or_default()
     }
 
-    /// A connection to the broker for this configuration.
+    /// A connection to the broker for this configuration, before there is anything that could be commanded.
     pub fn link(&self, board: Arc<Board>, stored: Arc<Notify>) -> Link {
-        link(&self.config, &self.outbox, board, stored)
+        link(&self.config, &self.outbox, board, stored, None)
     }
 
     /// Loads the network. `follow` is told how far the build of a plan is, and stops it with `false`.
@@ -100,14 +113,20 @@ impl Opened {
         let Self { config, outbox } = self;
         let pipeline = Pipeline::open(&config.parts(), follow)?;
         // Counted here, where waiting for a slow disk holds up nothing.
-        let waiting = outbox.len().map_err(|error| Refusal::Failure(error.to_string()))?;
-        Ok(Prepared { config, pipeline, outbox, waiting })
+        let stock = outbox.stock().map_err(|error| Refusal::Failure(error.to_string()))?;
+        Ok(Prepared { config, pipeline, outbox, stock })
     }
 }
 
-fn link(config: &Config, outbox: &Arc<Outbox>, board: Arc<Board>, stored: Arc<Notify>) -> Link {
+fn link(
+    config: &Config,
+    outbox: &Arc<Outbox>,
+    board: Arc<Board>,
+    stored: Arc<Notify>,
+    clerk: Option<Arc<Clerk>>,
+) -> Link {
     let (settings, device_id) = (config.mqtt.clone(), config.device_id.clone());
-    Link { settings, device_id, outbox: outbox.clone(), board, stored }
+    Link { settings, device_id, outbox: outbox.clone(), board, stored, clerk }
 }
 
 /// A running daemon.
@@ -124,21 +143,28 @@ pub struct Running {
     pixels_ended: oneshot::Receiver<()>,
     keeper: tokio::task::JoinHandle<()>,
     link: tokio::task::JoinHandle<()>,
+    clerk: Arc<Clerk>,
+    /// Telemetry, metrics, pruning: they end whenever the daemon does.
+    beside: tokio::task::JoinSet<()>,
 }
 
 impl Running {
     /// Starts all threads and tasks. To be called in a tokio runtime.
     ///
-    /// `patient_done`: a patient may be in view who has a result already, and must leave before the next exam.
-    pub fn start(prepared: Prepared, patient_done: bool) -> std::io::Result<Self> {
-        let Prepared { config, pipeline, outbox, waiting } = prepared;
+    /// `patient_done`: a patient may be in view who has a result already, and must leave before the next exam. `service` gets
+    /// the commands that concern the daemon as a whole.
+    pub fn start(prepared: Prepared, patient_done: bool, service: mpsc::Sender<Open>) -> std::io::Result<Self> {
+        let Prepared { config, pipeline, outbox, stock } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let (slot, camera_stop, drain) = (Arc::new(Slot::new()), Arc::new(Stop::new()), Arc::new(Stop::new()));
         let (exams_in, exams_out) = mpsc::channel(UNSAVED);
         let (alive, pixels_ended) = oneshot::channel();
         let (close, close_seen) = watch::channel(false);
         let stored = Arc::new(Notify::new());
-        board.outbox(waiting);
+        let (orders_in, orders) = std::sync::mpsc::channel();
+        outbox.set_limits(config.outbox);
+        board.outbox(stock);
+        show_update(&board, &config);
 
         let records = Records::new(&config.state_dir, config.records);
         let pixel_thread = PixelThread {
@@ -147,6 +173,7 @@ impl Running {
             slot: slot.clone(),
             board: board.clone(),
             drain: drain.clone(),
+            orders,
             exams: exams_in,
             notes: Notes::default(),
             with_cutouts: records.with_cutouts(),
@@ -168,9 +195,51 @@ impl Running {
         };
         let camera = camera.start()?;
         let keeper = tokio::spawn(keep(exams_out, outbox.clone(), records, board.clone(), stored.clone()));
-        let link = link(&config, &outbox, board.clone(), stored);
+        let clerk = Arc::new(Clerk {
+            outbox: outbox.clone(),
+            stored: stored.clone(),
+            board: board.clone(),
+            exam: orders_in,
+            service,
+        });
+        let commanded = config.mqtt.commands.then(|| clerk.clone());
+        let link = link(&config, &outbox, board.clone(), stored.clone(), commanded);
         let link = tokio::spawn(link.run(close_seen, BROKER_PATIENCE));
-        Ok(Self { config, board, outbox, slot, camera_stop, drain, close, camera, pixels, pixels_ended, keeper, link })
+        let mut beside = tokio::task::JoinSet::new();
+        beside.spawn(prune_hourly(outbox.clone(), board.clone()));
+        let sources = Sources { board: board.clone(), slot: slot.clone(), outbox: outbox.clone() };
+        if config.mqtt.telemetry_s > 0 {
+            let every = Duration::from_secs(config.mqtt.telemetry_s.into());
+            beside.spawn(telemetry::report(sources.clone(), config.device_id.clone(), every, stored));
+        }
+        if let Some(address) = config.metrics.listen {
+            match metrics::listen(address) {
+                Ok(listener) => drop(beside.spawn(metrics::serve(listener, sources))),
+                // Exams are worth more than figures.
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        Ok(Self {
+            config,
+            board,
+            outbox,
+            slot,
+            camera_stop,
+            drain,
+            close,
+            camera,
+            pixels,
+            pixels_ended,
+            keeper,
+            link,
+            clerk,
+            beside,
+        })
+    }
+
+    /// Who answers commands.
+    pub fn clerk(&self) -> &Arc<Clerk> {
+        &self.clerk
     }
 
     /// What the daemon is doing.
@@ -218,8 +287,9 @@ impl Running {
     ///
     /// Takes at most 5 seconds; what hangs longer is left behind and logged. Says whether a patient is in view who
     /// has a result already.
-    pub async fn finish(self) -> bool {
+    pub async fn finish(mut self) -> bool {
         self.drain.request();
+        self.beside.abort_all();
         if timeout(EXAM_PATIENCE, self.pixels_ended).await.is_err() {
             tracing::warn!("the exam in hand did not end in time and is given up");
         }
@@ -245,13 +315,27 @@ impl Running {
             _ => tracing::error!("a thread did not end in time"),
         }
         // Closing the outbox waits for the disk, too.
-        let outbox = self.outbox;
-        let _ = timeout(GRACE, tokio::task::spawn_blocking(move || drop(outbox))).await;
-        let counts = self.board.counts();
-        let dropped = self.slot.dropped();
-        let crate::board::Counts { captured, analysed, missed, damaged, late, .. } = counts;
-        tracing::info!(captured, analysed, dropped, missed, late, damaged, "stopped");
-        self.board.watch().borrow().exam.phase == Phase::Result
+        let rest = (self.outbox, self.clerk);
+        let _ = timeout(GRACE, tokio::task::spawn_blocking(move || drop(rest))).await;
+        let figures = self.board.figures();
+        let [captured, analysed, missed, late, damaged] =
+            [&figures.captured, &figures.analysed, &figures.missed, &figures.late, &figures.damaged]
+                .map(|counter| counter.get());
+        tracing::info!(captured, analysed, dropped = self.slot.dropped(), missed, late, damaged, "stopped");
+        matches!(self.board.watch().borrow().exam.phase, Phase::Result | Phase::Cancelled)
+    }
+}
+
+/// Shows what came of the last update of a model.
+fn show_update(board: &Board, config: &Config) {
+    for slots in [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task)) {
+        if let Some(trial) = slots.trial() {
+            return board.update(UpdateStatus::Proving, &trial.model);
+        }
+        if let Some(last) = slots.last() {
+            let status = if last.rolled_back { UpdateStatus::RolledBack } else { UpdateStatus::Installed };
+            board.update(status, &last.detail);
+        }
     }
 }
 
@@ -262,6 +346,7 @@ struct PixelThread {
     slot: Arc<Slot>,
     board: Arc<Board>,
     drain: Arc<Stop>,
+    orders: std::sync::mpsc::Receiver<ExamOrder>,
     exams: mpsc::Sender<Finished>,
     notes: Notes,
     with_cutouts: bool,
@@ -275,6 +360,14 @@ impl PixelThread {
         let mut unsent: Option<Finished> = None;
         let mut failures = 0;
         loop {
+            for order in self.orders.try_iter() {
+                let (answer, done) = match order {
+                    ExamOrder::Start(answer) => (answer, self.exam.start(Instant::now())),
+                    ExamOrder::Cancel(answer) => (answer, self.exam.cancel()),
+                };
+                // Whoever asked may have stopped waiting.
+                let _ = answer.send(done);
+            }
             let outcome = match self.slot.take(TICK) {
                 Taken::Closed => {
                     if let Some(finished) = unsent {
@@ -287,14 +380,14 @@ impl PixelThread {
                 Taken::Nothing => self.exam.check_time(Instant::now()),
                 Taken::Frame(frame, at) if at.elapsed() >= self.late => {
                     self.slot.give_back(frame);
-                    self.board.late();
+                    self.board.figures().late.inc();
                     self.exam.check_time(Instant::now())
                 }
                 Taken::Frame(frame, at) => {
                     let now = Instant::now();
                     let analysis = self.pipeline.analyse(&frame, at);
                     self.slot.give_back(frame);
-                    self.board.analysed(&analysis.times, analysis.outcome.is_ok());
+                    self.board.analysed(&analysis.times, &analysis.outcome);
                     if let Some(error) = &analysis.failure {
                         failures += u32::from(error.may_pass() && analysis.outcome == Err(Rejection::EngineFailed));
                         let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());

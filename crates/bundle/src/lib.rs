@@ -8,6 +8,7 @@ mod hash;
 mod manifest;
 mod operating_point;
 mod read;
+mod signature;
 mod write;
 
 pub use hash::Sha256;
@@ -17,4 +18,5 @@ pub use manifest::{
 };
 pub use operating_point::{OperatingPoint, Verdict};
 pub use read::{Bundle, BundleError, MANIFEST};
+pub use signature::{SIGNATURE, read_public_key, verify_signature};
 pub use write::{write_bundle, write_file};

@@ -34,6 +34,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 4] = [Self::Anemic, Self::NonAnemic, Self::Indeterminate, Self::Retake];
+
     /// The verdict as it is written in JSON and in tables.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use crate::{FORMAT_VERSION, Manifest, ModelFile, Precision, Sha256, Task};
 /// Name of the manifest in the folder of a bundle.
 pub const MANIFEST: &str = "manifest.yaml";
 /// A manifest is text about a handful of files; anything larger is not one.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Why a bundle cannot be used. The text is one line and names the bundle.
 #[derive(Debug, thiserror::Error)]

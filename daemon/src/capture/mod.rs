@@ -175,7 +175,7 @@ impl CameraThread {
                 other => {
                     self.slot.give_back(frame);
                     let Grab::Damaged(why) = other? else { return Ok(()) };
-                    self.board.damaged();
+                    self.board.figures().damaged.inc();
                     damaged += 1;
                     if damaged == DAMAGED {
                         return Err(CameraError(format!("{damaged} damaged pictures in a row: {why}")));

@@ -6,26 +6,35 @@ mod camera;
 mod load;
 mod locator;
 mod model;
+mod mqtt;
 mod reference;
 mod schema;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anemia_bundle::Task;
 use anemia_vision::GateThresholds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::models::Slots;
 use crate::pipeline::Parts;
 
 pub use camera::{Camera, GstreamerCamera, Pace, PhantomCamera, Replay, V4lCamera, V4lFormat};
 pub use load::{ConfigError, Problem, load, parse};
 pub use locator::{Locator, Roi};
-pub use model::{EngineKind, Model, TensorRt, WantedPrecision};
+pub use model::{EngineKind, Model, TensorRt, Updates, WantedPrecision};
+pub(crate) use mqtt::read_small;
+pub use mqtt::{Mqtt, Outbox, Tls};
 pub use reference::reference;
 
 /// Where the file is when nobody says otherwise.
 pub const FILE: &str = "/etc/anemiad/anemiad.yaml";
+
+/// What a path begins with that stands for a credential of the service, see LoadCredential= of systemd.
+const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY";
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +71,12 @@ pub struct Config {
     pub records: Records,
     /// Where results go.
     pub mqtt: Mqtt,
+    /// What waits on the disk while the broker is away.
+    #[serde(default)]
+    pub outbox: Outbox,
+    /// Figures for Prometheus.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// When the daemon counts as stuck.
     #[serde(default)]
     pub health: Health,
@@ -110,6 +125,8 @@ pub struct Quality {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Exam {
+    /// Whether an exam starts by itself when the conjunctiva stays in view. Where not, only a command starts one.
+    pub automatic: bool,
     /// Good frames that make one result.
     #[schemars(range(min = 1, max = 31))]
     pub frames: u8,
@@ -138,32 +155,15 @@ pub struct Records {
     pub cutouts: bool,
 }
 
-/// Where results go.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Mqtt {
-    /// Name or address of the broker.
-    #[schemars(length(min = 1))]
-    pub host: String,
-    /// Its port.
-    #[serde(default = "default_port")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
-    /// User name at the broker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// File whose first line is the password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-    /// Client id at the broker. Without it, `anemiad-` and the device id. Two clients with one id disconnect each
-    /// other for ever.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,64}$"))]
-    pub client_id: Option<String>,
-    /// Seconds without traffic after which the broker is asked whether it is still there.
-    #[serde(default = "default_keep_alive")]
-    #[schemars(range(min = 5, max = 3600))]
-    pub keep_alive_s: u16,
+/// Figures for Prometheus, see docs/reference/metrics.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address and port at which they can be fetched, such as `127.0.0.1:9464`; only one of this machine (loopback), because
+    /// whoever reaches it can read them. Without it there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// When the daemon counts as stuck.
@@ -199,7 +199,7 @@ impl Default for Quality {
 
 impl Default for Exam {
     fn default() -> Self {
-        Self { frames: 5, steady_frames: 3, timeout_s: 30.0, absent_s: 1.0 }
+        Self { automatic: true, frames: 5, steady_frames: 3, timeout_s: 30.0, absent_s: 1.0 }
     }
 }
 
@@ -217,12 +217,6 @@ impl Default for Health {
 
 fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/anemiad")
-}
-fn default_port() -> u16 {
-    1883
-}
-fn default_keep_alive() -> u16 {
-    30
 }
 
 impl Quality {
@@ -243,35 +237,26 @@ impl Quality {
 }
 
 impl Config {
+    /// Folder of the classifier in use: an installed one, or that of the configuration.
+    pub fn classifier(&self) -> PathBuf {
+        Slots::new(&self.state_dir, Task::Classify).current().unwrap_or_else(|| self.model.bundle.clone())
+    }
+
+    /// Folder of the locator in use: an installed one, or that of the configuration.
+    pub fn locator(&self) -> PathBuf {
+        Slots::new(&self.state_dir, Task::Locate).current().unwrap_or_else(|| self.locator.folder())
+    }
+
     /// What the pipeline is made of.
     pub fn parts(&self) -> Parts {
         Parts {
-            bundle: self.model.bundle.clone(),
+            bundle: self.classifier(),
             precision: self.model.precision,
             options: self.model.engine_options(),
             roi: self.roi,
-            locator: self.locator.clone(),
+            locator: Locator { bundle: Some(self.locator()), ..self.locator.clone() },
             limits: self.quality.thresholds(),
         }
-    }
-}
-
-impl Mqtt {
-    /// The password: the first line of its file, or nothing without a file.
-    pub fn password(&self) -> Result<String, String> {
-        let Some(path) = &self.password_file else { return Ok(String::new()) };
-        let unusable = |cause: &dyn std::fmt::Display| format!("password file {}: {cause}", path.display());
-        let found = path.metadata().map_err(|error| unusable(&error))?;
-        if !found.is_file() || found.len() > 4096 {
-            return Err(unusable(&"it is no regular file, or too long for a password"));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
-        Ok(text.lines().next().unwrap_or_default().to_owned())
-    }
-
-    /// The client id for a device.
-    pub fn client_id(&self, device_id: &str) -> String {
-        self.client_id.clone().unwrap_or_else(|| format!("anemiad-{device_id}"))
     }
 }
 
@@ -302,10 +287,16 @@ impl Config {
         paths.extend(&mut self.model.onnxruntime);
         paths.extend(&mut self.model.tensorrt.library);
         paths.push(&mut self.model.tensorrt.cache);
-        paths.extend(&mut self.mqtt.password_file);
+        paths.extend(self.mqtt.files());
+        paths.extend(self.model.updates.iter_mut().flat_map(Updates::files));
         paths.extend(self.camera.replay.iter_mut().flat_map(|replay| &mut replay.pictures));
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         for path in paths {
-            *path = folder.join(&*path);
+            *path = match (path.strip_prefix(CREDENTIALS), &credentials) {
+                (Ok(name), Some(credentials)) => credentials.join(name),
+                (Ok(_), None) => continue,
+                (Err(_), _) => folder.join(&*path),
+            };
         }
     }
 
@@ -331,6 +322,18 @@ impl Config {
         }
         if self.mqtt.password_file.is_some() && self.mqtt.username.is_none() {
             found.push(("mqtt.password_file", "a password needs a username beside it".into()));
+        }
+        if let Some(tls) = &self.mqtt.tls {
+            if tls.certificate.is_some() != tls.key.is_some() {
+                found.push(("mqtt.tls", "certificate and key go together: give both or none".into()));
+            }
+            if self.mqtt.host.contains(':') {
+                found.push(("mqtt.host", "TLS needs the name of the broker, or an IPv4 address".into()));
+            }
+        }
+        if let Some(listen) = self.metrics.listen.filter(|listen| !listen.ip().is_loopback()) {
+            let text = format!("{} is not an address of this machine only, such as 127.0.0.1", listen.ip());
+            found.push(("metrics.listen", text));
         }
         found
     }

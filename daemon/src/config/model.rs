@@ -30,6 +30,31 @@ pub struct Model {
     /// How TensorRT is used.
     #[serde(default)]
     pub tensorrt: TensorRt,
+    /// From whom newer models are accepted. Without it, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Updates")]
+    pub updates: Option<Updates>,
+}
+
+/// From whom newer models are accepted, see docs/guide/update-models.md.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Updates {
+    /// File with the public key of whoever signs them, as `anemiad model keygen` and minisign write it.
+    pub key: PathBuf,
+    /// File with the certificates, in PEM, of those who may vouch for the server that they are fetched from.
+    #[serde(default = "default_ca")]
+    pub ca: PathBuf,
+}
+
+impl Updates {
+    pub(super) fn files(&mut self) -> [&mut PathBuf; 2] {
+        [&mut self.key, &mut self.ca]
+    }
+}
+
+fn default_ca() -> PathBuf {
+    super::Tls::default().ca
 }
 
 /// What runs the network.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::Outbox;
+use super::{Kind, Outbox};
 use crate::board::Board;
 use crate::records::{Finished, Records};
 
@@ -42,7 +42,7 @@ pub async fn keep(
             }
         };
         let result = &finished.result;
-        let id = result.id;
+        let (id, at, verdict) = (result.id, result.finished_at, result.verdict);
         let payload: Arc<[u8]> = match serde_json::to_vec(result) {
             Ok(payload) => payload.into(),
             Err(error) => {
@@ -53,13 +53,10 @@ pub async fn keep(
         };
         loop {
             let (outbox, payload) = (outbox.clone(), payload.clone());
-            let written = tokio::task::spawn_blocking(move || {
-                outbox.add(id, &payload)?;
-                outbox.len()
-            });
+            let written = tokio::task::spawn_blocking(move || outbox.add(Kind::Result, &payload, at));
             match written.await {
-                Ok(Ok(waiting)) => {
-                    board.outbox(waiting);
+                Ok(Ok(stock)) => {
+                    board.outbox(stock);
                     break;
                 }
                 Ok(Err(error)) => {
@@ -72,12 +69,26 @@ pub async fn keep(
         }
         // Ids only: a verdict is about somebody's health, and logs travel.
         tracing::info!(id = %result.id, "exam finished");
+        board.figures().exam(verdict);
         stored.notify_one();
         // After the result, and once: a record that the disk does not take holds up nothing.
         let records = records.clone();
         let kept = tokio::task::spawn_blocking(move || records.keep(&finished, jiff::Timestamp::now()));
         if let Ok(Err(error)) = kept.await {
             tracing::warn!("the record of exam {id} was not kept: {error}");
+        }
+    }
+}
+
+/// Removes what waits for too long, once an hour for ever. Not at the start: the clock may not be set yet.
+pub async fn prune_hourly(outbox: Arc<Outbox>, board: Arc<Board>) {
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        let outbox = outbox.clone();
+        match tokio::task::spawn_blocking(move || outbox.prune(jiff::Timestamp::now())).await {
+            Ok(Ok(stock)) => board.outbox(stock),
+            Ok(Err(error)) => board.outbox_trouble(&error.to_string()),
+            Err(_) => return,
         }
     }
 }

@@ -1,23 +1,79 @@
-//! Results that the broker has not confirmed yet, on disk.
+//! What the broker has not confirmed yet, on disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
-use uuid::Uuid;
+use jiff::Timestamp;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
-/// Key: the id of the result. A UUIDv7 begins with its time, so the order of the keys is the order of the exams.
-const RESULTS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("results");
+use crate::config;
+
 const FILE: &str = "outbox.redb";
-/// The outbox is small and read once: it needs no cache worth its memory.
+/// It is read once, from its beginning to its end: a cache worth its memory would not help.
 const CACHE_BYTES: usize = 1 << 20;
+/// No message is older than this program. What was stored before the clock was set has no age.
+const CLOCK_IS_SET: i64 = 1_735_689_600; // 2025-01-01
+/// Key: a number that grows. Not the time: a board without a battery begins again in 1970. Value: when it was stored, in
+/// seconds since 1970, and the message.
+type Messages = TableDefinition<'static, u64, (i64, &'static [u8])>;
+/// Numbers about the tables.
+const FIGURES: TableDefinition<'_, &str, u64> = TableDefinition::new("figures");
+/// Key: the id of a command. Value: when it expires, in seconds since 1970, and its name as long as it is not answered.
+const COMMANDS: TableDefinition<'_, &str, (i64, &str)> = TableDefinition::new("commands");
+/// Commands that are remembered; the next one is refused.
+const MOST_COMMANDS: u64 = 10_000;
+const BYTES: &str = "bytes";
+const NEXT: &str = "next";
+const LOST: &str = "lost";
 
-/// The results that wait for the broker. Every change is synced to the disk before a method returns.
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The answer to a command.
+    Response,
+    /// The result of an exam.
+    Result,
+    /// Figures about the kiosk.
+    Telemetry,
+}
+
+/// A message in the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place: it stands behind everything of its kind that was stored before.
+    pub key: u64,
+    /// The message.
+    pub payload: Vec<u8>,
+}
+
+/// What waits in the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// Results that wait.
+    pub results: u64,
+    /// Telemetry that waits.
+    pub telemetry: u64,
+    /// Bytes of all messages.
+    pub bytes: u64,
+    /// Results that had to go unsent since the outbox was made, because they were too old or too much.
+    pub lost: u64,
+    /// When the oldest result was stored, in seconds since 1970, by the clock of that time.
+    pub oldest: Option<i64>,
+}
+
+/// The messages that wait for the broker, and the commands that came from it. Every change is on the disk before a method
+/// returns.
 #[derive(Debug)]
 pub struct Outbox {
-    /// Empty after an error: redb takes no more work then, and the next call opens the file again.
-    database: Mutex<Option<Database>>,
+    opened: Mutex<Opened>,
     path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Opened {
+    /// Empty after an error: redb takes no more work then, and the next call opens the file again.
+    database: Option<Database>,
+    limits: config::Outbox,
 }
 
 /// Why the outbox cannot be used. The text is one line and names the file.
@@ -30,16 +86,41 @@ pub struct OutboxError {
     pub cause: String,
 }
 
+impl Kind {
+    /// In the order in which they are sent: somebody waits for an answer, and a clinic for results.
+    pub const ALL: [Self; 3] = [Self::Response, Self::Result, Self::Telemetry];
+
+    fn table(self) -> Messages {
+        TableDefinition::new(match self {
+            Self::Response => "responses",
+            Self::Result => "results",
+            Self::Telemetry => "telemetry",
+        })
+    }
+}
+
 impl Outbox {
     /// Opens the outbox in `folder`, and makes both if they are not there.
-    pub fn open(folder: &Path) -> Result<Self, OutboxError> {
+    pub fn open(folder: &Path, limits: config::Outbox) -> Result<Self, OutboxError> {
         let path = folder.join(FILE);
         std::fs::create_dir_all(folder)
             .map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
-        let outbox = Self { database: Mutex::new(None), path };
-        // The table is made now, so that reading never has to care whether it is there.
-        outbox.change(|_| Ok(()))?;
+        let outbox = Self { opened: Mutex::new(Opened { database: None, limits }), path };
+        // The tables are made now, so that reading never has to care whether they are there.
+        outbox.change(|change, _| {
+            for kind in Kind::ALL {
+                change.open_table(kind.table())?;
+            }
+            change.open_table(FIGURES)?;
+            change.open_table(COMMANDS)?;
+            Ok(())
+        })?;
         Ok(outbox)
+    }
+
+    /// Other limits, from the next message on.
+    pub fn set_limits(&self, limits: config::Outbox) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).limits = limits;
     }
 
     /// Whether this is the outbox of `folder`, however its path is written.
@@ -48,65 +129,167 @@ impl Outbox {
         own.is_some() && own == folder.canonicalize().ok()
     }
 
-    /// Adds a result.
-    pub fn add(&self, id: Uuid, payload: &[u8]) -> Result<(), OutboxError> {
-        self.change(|table| table.insert(id.as_u128(), payload).map(drop))
+    /// Adds a message. When the limit in bytes is reached, others go for it: the oldest telemetry first, then answers, then the
+    /// oldest results.
+    pub fn add(&self, kind: Kind, payload: &[u8], now: Timestamp) -> Result<Stock, OutboxError> {
+        self.change(|change, limits| {
+            insert(change, kind, payload, now)?;
+            make_room(change, limits)
+        })?;
+        self.stock()
     }
 
-    /// Takes a confirmed result out. One that is not there any more is no error.
-    pub fn remove(&self, id: Uuid) -> Result<(), OutboxError> {
-        self.change(|table| table.remove(id.as_u128()).map(drop))
+    /// Takes confirmed messages out. One that is not there any more is no error.
+    pub fn remove(&self, confirmed: &[(Kind, u64)]) -> Result<Stock, OutboxError> {
+        self.change(|change, _| {
+            let mut freed = 0;
+            for kind in Kind::ALL {
+                let mut table = change.open_table(kind.table())?;
+                for &(_, key) in confirmed.iter().filter(|(of, _)| *of == kind) {
+                    freed += table.remove(key)?.map_or(0, |old| old.value().1.len() as u64);
+                }
+            }
+            forget(change, freed, 0)
+        })?;
+        self.stock()
     }
 
-    /// The first `count` results, oldest first.
-    pub fn first(&self, count: usize) -> Result<Vec<(Uuid, Vec<u8>)>, OutboxError> {
-        self.with(|database| {
-            let table = database.begin_read()?.open_table(RESULTS)?;
-            let mut found = Vec::new();
-            for entry in table.range::<u128>(..)?.take(count) {
-                let (id, payload) = entry?;
-                found.push((Uuid::from_u128(id.value()), payload.value().to_vec()));
+    /// Removes what is older than the limits say.
+    pub fn prune(&self, now: Timestamp) -> Result<Stock, OutboxError> {
+        let now = now.as_second();
+        if now >= CLOCK_IS_SET {
+            self.change(|change, limits| {
+                let (mut bytes, mut lost) = (0, 0);
+                for (kind, days) in [(Kind::Telemetry, limits.telemetry_days), (Kind::Result, limits.days)] {
+                    let eldest = now - i64::from(days) * 24 * 3600;
+                    let mut table = change.open_table(kind.table())?;
+                    let old = table.extract_if(|_, (stored, _)| (CLOCK_IS_SET..eldest).contains(&stored))?;
+                    for entry in old {
+                        bytes += entry?.1.value().1.len() as u64;
+                        lost += u64::from(kind == Kind::Result);
+                    }
+                }
+                if lost > 0 {
+                    tracing::warn!("{lost} results were never sent and are removed: older than outbox.days");
+                }
+                forget(change, bytes, lost)
+            })?;
+        }
+        self.stock()
+    }
+
+    /// The first `count` messages of a kind behind the place `after`; from the beginning without one.
+    pub fn after(&self, kind: Kind, after: Option<u64>, count: usize) -> Result<Vec<Stored>, OutboxError> {
+        self.with(|database, _| {
+            let table = database.begin_read()?.open_table(kind.table())?;
+            let from = after.map_or(0, |key| key + 1);
+            let mut found = Vec::with_capacity(count);
+            for entry in table.range(from..)?.take(count) {
+                let (key, value) = entry?;
+                found.push(Stored { key: key.value(), payload: value.value().1.to_vec() });
             }
             Ok(found)
         })
     }
 
-    /// How many results wait.
-    pub fn len(&self) -> Result<u64, OutboxError> {
-        self.with(|database| Ok(database.begin_read()?.open_table(RESULTS)?.len()?))
+    /// What waits.
+    pub fn stock(&self) -> Result<Stock, OutboxError> {
+        self.with(|database, _| {
+            let read = database.begin_read()?;
+            let results = read.open_table(Kind::Result.table())?;
+            let figures = read.open_table(FIGURES)?;
+            Ok(Stock {
+                results: results.len()?,
+                telemetry: read.open_table(Kind::Telemetry.table())?.len()?,
+                bytes: figure(&figures, BYTES)?,
+                lost: figure(&figures, LOST)?,
+                oldest: results.first()?.map(|(_, value)| value.value().0),
+            })
+        })
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> Result<bool, OutboxError> {
-        Ok(self.len()? == 0)
+    /// Notes that a command came, before it is carried out. Says whether it is new and may be.
+    ///
+    /// An id is remembered until its command expires: from then on, it is refused as too late.
+    pub fn accept(&self, id: &str, name: &str, expires: Timestamp, now: Timestamp) -> Result<Accepted, OutboxError> {
+        let mut accepted = Accepted::Repeat;
+        self.change(|change, _| {
+            let mut table = change.open_table(COMMANDS)?;
+            if table.get(id)?.is_some() {
+                return Ok(());
+            }
+            table.retain(|_, (expires, unanswered)| expires >= now.as_second() || !unanswered.is_empty())?;
+            if table.len()? >= MOST_COMMANDS {
+                accepted = Accepted::TooMany;
+                return Ok(());
+            }
+            table.insert(id, (expires.as_second(), name))?;
+            accepted = Accepted::New;
+            Ok(())
+        })?;
+        Ok(accepted)
+    }
+
+    /// Stores the answer to a command; `id` is that of an accepted one, which now counts as answered.
+    pub fn answer(&self, id: Option<&str>, payload: &[u8], now: Timestamp) -> Result<Stock, OutboxError> {
+        self.change(|change, limits| {
+            if let Some(id) = id {
+                let mut table = change.open_table(COMMANDS)?;
+                let expires = table.get(id)?.map(|value| value.value().0);
+                if let Some(expires) = expires {
+                    table.insert(id, (expires, ""))?;
+                }
+            }
+            insert(change, Kind::Response, payload, now)?;
+            make_room(change, limits)
+        })?;
+        self.stock()
+    }
+
+    /// Id and name of the commands that were accepted and never answered: the program or the power failed between.
+    pub fn unanswered(&self) -> Result<Vec<(String, String)>, OutboxError> {
+        self.with(|database, _| {
+            let table = database.begin_read()?.open_table(COMMANDS)?;
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (id, value) = entry?;
+                if !value.value().1.is_empty() {
+                    found.push((id.value().to_owned(), value.value().1.to_owned()));
+                }
+            }
+            Ok(found)
+        })
     }
 
     fn change(
         &self,
-        edit: impl FnOnce(&mut redb::Table<'_, u128, &'static [u8]>) -> Result<(), redb::StorageError>,
+        edit: impl FnOnce(&WriteTransaction, &config::Outbox) -> Result<(), redb::Error>,
     ) -> Result<(), OutboxError> {
-        self.with(|database| {
+        self.with(|database, limits| {
             // A transaction is durable by default: commit returns after the disk has it.
-            let transaction = database.begin_write()?;
-            edit(&mut transaction.open_table(RESULTS)?)?;
-            Ok(transaction.commit()?)
+            let change = database.begin_write()?;
+            edit(&change, limits)?;
+            Ok(change.commit()?)
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, OutboxError> {
-        let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database, &config::Outbox) -> Result<T, redb::Error>,
+    ) -> Result<T, OutboxError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = opened.limits;
         let attempt = || -> Result<(Database, T), redb::Error> {
-            let database = match opened.take() {
+            let database = match opened.database.take() {
                 Some(database) => database,
                 None => Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?,
             };
-            let done = work(&database)?;
+            let done = work(&database, &limits)?;
             Ok((database, done))
         };
-        let result = attempt();
-        match result {
+        match attempt() {
             Ok((database, done)) => {
-                *opened = Some(database);
+                opened.database = Some(database);
                 Ok(done)
             }
             Err(redb::Error::DatabaseAlreadyOpen) => Err(self.failed("another anemiad is using it".into())),
@@ -119,48 +302,188 @@ impl Outbox {
     }
 }
 
+/// What becomes of a command that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is noted and may be carried out.
+    New,
+    /// It was noted before.
+    Repeat,
+    /// Too many others are remembered.
+    TooMany,
+}
+
+fn figure(figures: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::StorageError> {
+    Ok(figures.get(name)?.map_or(0, |value| value.value()))
+}
+
+fn insert(change: &WriteTransaction, kind: Kind, payload: &[u8], now: Timestamp) -> Result<(), redb::Error> {
+    let mut figures = change.open_table(FIGURES)?;
+    let (next, bytes) = (figure(&figures, NEXT)?, figure(&figures, BYTES)?);
+    figures.insert(NEXT, next + 1)?;
+    figures.insert(BYTES, bytes + payload.len() as u64)?;
+    change.open_table(kind.table())?.insert(next, (now.as_second(), payload))?;
+    Ok(())
+}
+
+/// Removes messages until the others fit: what is missed least first, and of that the oldest.
+fn make_room(change: &WriteTransaction, limits: &config::Outbox) -> Result<(), redb::Error> {
+    let most = u64::from(limits.mib) << 20;
+    let bytes = figure(&change.open_table(FIGURES)?, BYTES)?;
+    let (mut freed, mut lost) = (0, 0);
+    for kind in [Kind::Telemetry, Kind::Response, Kind::Result] {
+        let mut table = change.open_table(kind.table())?;
+        while bytes - freed > most {
+            let Some((_, value)) = table.pop_first()? else { break };
+            freed += value.value().1.len() as u64;
+            lost += u64::from(kind == Kind::Result);
+        }
+    }
+    if lost > 0 {
+        tracing::warn!("{lost} results were never sent and are removed: the outbox holds more than outbox.mib");
+    }
+    if freed > 0 { forget(change, freed, lost) } else { Ok(()) }
+}
+
+fn forget(change: &WriteTransaction, bytes: u64, lost: u64) -> Result<(), redb::Error> {
+    let mut figures = change.open_table(FIGURES)?;
+    let (all, lost_before) = (figure(&figures, BYTES)?, figure(&figures, LOST)?);
+    figures.insert(BYTES, all.saturating_sub(bytes))?;
+    figures.insert(LOST, lost_before + lost)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A day in 2026, in seconds since 1970.
+    const TODAY: i64 = 20_500 * DAY;
+    const DAY: i64 = 24 * 3600;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn open(folder: &Path) -> Outbox {
+        Outbox::open(folder, config::Outbox::default()).unwrap()
+    }
+
+    fn payloads(outbox: &Outbox, kind: Kind) -> Vec<Vec<u8>> {
+        outbox.after(kind, None, 1000).unwrap().into_iter().map(|stored| stored.payload).collect()
+    }
+
     #[test]
-    fn results_come_back_in_order_after_a_restart_and_leave_once() {
+    fn messages_come_back_in_order_after_a_restart_and_leave_once() {
         let folder = tempfile::tempdir().unwrap();
-        let ids: Vec<Uuid> = (0..5).map(|_| Uuid::now_v7()).collect();
-        let outbox = Outbox::open(folder.path()).unwrap();
-        for (index, id) in ids.iter().enumerate().rev() {
-            outbox.add(*id, &[index as u8]).unwrap();
+        let outbox = open(folder.path());
+        // The clock of a board without a battery goes back.
+        for (index, second) in [TODAY, 7, TODAY - DAY, TODAY, TODAY + 1].into_iter().enumerate() {
+            outbox.add(Kind::Result, &[index as u8], at(second)).unwrap();
         }
-        outbox.remove(ids[1]).unwrap();
-        outbox.remove(ids[1]).unwrap();
+        let second = outbox.after(Kind::Result, None, 2).unwrap()[1].key;
+        outbox.remove(&[(Kind::Result, second)]).unwrap();
+        outbox.remove(&[(Kind::Result, second)]).unwrap();
         drop(outbox);
 
-        let outbox = Outbox::open(folder.path()).unwrap();
-        assert_eq!(outbox.len().unwrap(), 4);
-        let first = outbox.first(2).unwrap();
-        assert_eq!(first, [(ids[0], vec![0]), (ids[2], vec![2])]);
-        assert_eq!(outbox.first(10).unwrap().last(), Some(&(ids[4], vec![4])));
+        let outbox = open(folder.path());
+        assert_eq!(payloads(&outbox, Kind::Result), [vec![0], vec![2], vec![3], vec![4]]);
+        let stock = outbox.stock().unwrap();
+        assert_eq!((stock.results, stock.bytes, stock.oldest), (4, 4, Some(TODAY)));
+        let first = outbox.after(Kind::Result, None, 2).unwrap();
+        assert_eq!(outbox.after(Kind::Result, Some(first[1].key), 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_place_is_never_given_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = open(folder.path());
+        outbox.add(Kind::Result, b"one", at(TODAY)).unwrap();
+        let one = outbox.after(Kind::Result, None, 1).unwrap()[0].key;
+        outbox.remove(&[(Kind::Result, one)]).unwrap();
+        outbox.add(Kind::Result, b"two", at(TODAY)).unwrap();
+        assert_eq!(
+            outbox.after(Kind::Result, Some(one), 9).unwrap().len(),
+            1,
+            "who has sent the first finds the second"
+        );
+    }
+
+    #[test]
+    fn a_full_outbox_lets_telemetry_go_first_and_counts_the_results_that_had_to_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = config::Outbox { mib: 1, ..config::Outbox::default() };
+        let outbox = Outbox::open(folder.path(), limits).unwrap();
+        let message = |number: u8| vec![number; 1 << 18];
+        for number in 0..3 {
+            outbox.add(Kind::Result, &message(number), at(TODAY)).unwrap();
+        }
+        outbox.add(Kind::Telemetry, &message(10), at(TODAY)).unwrap();
+        let stock = outbox.add(Kind::Telemetry, &message(11), at(TODAY)).unwrap();
+        assert_eq!((stock.results, stock.telemetry, stock.lost), (3, 1, 0));
+        assert_eq!(payloads(&outbox, Kind::Telemetry), [message(11)]);
+        let stock = outbox.add(Kind::Result, &message(3), at(TODAY)).unwrap();
+        assert_eq!((stock.results, stock.telemetry, stock.lost), (4, 0, 0));
+        let stock = outbox.add(Kind::Result, &message(4), at(TODAY)).unwrap();
+        assert_eq!((stock.results, stock.lost, stock.bytes), (4, 1, 1 << 20));
+        assert_eq!(payloads(&outbox, Kind::Result)[0], message(1), "the oldest went");
+        drop(outbox);
+        assert_eq!(open(folder.path()).stock().unwrap().lost, 1, "the count survives");
+    }
+
+    #[test]
+    fn what_is_too_old_goes_unless_the_clock_was_or_is_not_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = config::Outbox { days: 10, telemetry_days: 2, ..config::Outbox::default() };
+        let outbox = Outbox::open(folder.path(), limits).unwrap();
+        for (number, second) in [(0, 100), (1, TODAY), (2, TODAY + 9 * DAY)] {
+            outbox.add(Kind::Result, &[number], at(second)).unwrap();
+            outbox.add(Kind::Telemetry, &[number], at(second)).unwrap();
+        }
+        outbox.prune(at(200 * DAY)).unwrap();
+        let stock = outbox.prune(at(TODAY + 10 * DAY + 1)).unwrap();
+        assert_eq!(payloads(&outbox, Kind::Result), [[0], [2]]);
+        assert_eq!(payloads(&outbox, Kind::Telemetry), [[0], [2]]);
+        assert_eq!((stock.lost, stock.bytes), (1, 4));
+    }
+
+    #[test]
+    fn a_command_is_new_once_and_answered_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = open(folder.path());
+        let accept = |outbox: &Outbox, id: &str, now| outbox.accept(id, "reload", at(TODAY + 60), at(now)).unwrap();
+        assert_eq!(accept(&outbox, "a", TODAY), Accepted::New);
+        assert_eq!(accept(&outbox, "b", TODAY), Accepted::New);
+        assert_eq!(accept(&outbox, "a", TODAY), Accepted::Repeat);
+        outbox.answer(Some("a"), b"done", at(TODAY)).unwrap();
+        drop(outbox);
+        let outbox = open(folder.path());
+        assert_eq!(accept(&outbox, "a", TODAY), Accepted::Repeat, "after a restart, too");
+        assert_eq!(outbox.unanswered().unwrap(), [("b".to_owned(), "reload".to_owned())]);
+        assert_eq!(payloads(&outbox, Kind::Response), [b"done"]);
+        accept(&outbox, "c", TODAY + 61);
+        let remembered = outbox.with(|database, _| Ok(database.begin_read()?.open_table(COMMANDS)?.len()?)).unwrap();
+        assert_eq!(remembered, 2, "what has expired and is answered is forgotten");
     }
 
     #[test]
     fn after_an_error_the_file_is_opened_again_and_everything_is_still_there() {
         let folder = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(folder.path()).unwrap();
-        let id = Uuid::now_v7();
-        outbox.add(id, b"result").unwrap();
+        let outbox = open(folder.path());
+        outbox.add(Kind::Result, b"result", at(TODAY)).unwrap();
         let error = std::io::Error::new(std::io::ErrorKind::StorageFull, "no space left");
-        let failed = outbox.with(|_| Err::<(), _>(redb::Error::Io(error))).unwrap_err().to_string();
+        let failed = outbox.with(|_, _| Err::<(), _>(redb::Error::Io(error))).unwrap_err().to_string();
         assert!(failed.contains("no space left"), "{failed}");
-        assert_eq!(outbox.first(9).unwrap(), [(id, b"result".to_vec())]);
-        outbox.add(Uuid::now_v7(), b"another").unwrap();
-        assert_eq!(outbox.len().unwrap(), 2);
+        assert_eq!(payloads(&outbox, Kind::Result), [b"result"]);
+        outbox.add(Kind::Result, b"another", at(TODAY)).unwrap();
+        assert_eq!(outbox.stock().unwrap().results, 2);
     }
 
     #[test]
     fn two_daemons_cannot_share_an_outbox() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = Outbox::open(folder.path()).unwrap();
-        let error = Outbox::open(folder.path()).unwrap_err().to_string();
+        let _first = open(folder.path());
+        let error = Outbox::open(folder.path(), config::Outbox::default()).unwrap_err().to_string();
         assert!(error.contains("another anemiad is using it"), "{error}");
     }
 
@@ -168,7 +491,7 @@ mod tests {
     fn a_file_that_is_no_outbox_is_refused_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), b"not a database at all").unwrap();
-        let error = Outbox::open(folder.path()).unwrap_err().to_string();
+        let error = Outbox::open(folder.path(), config::Outbox::default()).unwrap_err().to_string();
         assert!(error.contains(FILE) && !error.contains('\n'), "{error}");
     }
 }

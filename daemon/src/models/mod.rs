@@ -1,6 +1,17 @@
-//! Where the bundles that ship with the program are.
+//! Models: those that ship with the program, and newer ones that were installed later.
+
+mod command;
+mod fetch;
+mod install;
+mod slots;
+mod unpack;
 
 use std::path::PathBuf;
+
+pub use command::Models;
+pub use install::{Installed, install};
+pub use slots::{Slots, Trial};
+pub use unpack::unpack;
 
 /// The environment variable that names the folder of the bundles.
 pub const MODELS_VARIABLE: &str = "ANEMIAD_MODELS";

@@ -1,0 +1,164 @@
+//! What takes over from what runs: another configuration, plans that were built again, a newer model.
+//!
+//! It is prepared beside the running daemon, which goes on until it is ready; when it fails, everything is as it was before.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anemia_bundle::Task;
+
+use crate::board::{EngineStatus, UpdateStatus};
+use crate::builds::{Builds, StopOnDrop};
+use crate::commands::{Order, Reason};
+use crate::config::{self, Config, EngineKind};
+use crate::early::Early;
+use crate::models::{Slots, install};
+use crate::rebuild::PlansAside;
+use crate::service::{Opened, Prepared, Refusal, Running};
+
+/// What a command that took long is answered with.
+type Failed = (Reason, String);
+
+fn slots(config: &Config) -> [Slots; 2] {
+    [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task))
+}
+
+/// Prepares the first start. A newer model that does not load is rolled back.
+pub(crate) async fn first(path: &Path) -> Result<Prepared, Refusal> {
+    let refusal = match open(path, None).await {
+        Ok(prepared) => return Ok(prepared),
+        Err(refusal) => refusal,
+    };
+    let is_rolled_back = config::load(path).is_ok_and(|config| roll_back(&config, &refusal.to_string()));
+    if is_rolled_back { open(path, None).await } else { Err(refusal) }
+}
+
+/// Prepares what takes over from `running`: what the configuration says now, after `order` was carried out.
+pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order>) -> Result<Prepared, Failed> {
+    let next = |outcome: Result<Prepared, Refusal>| outcome.map_err(|refusal| (Reason::Failed, refusal.to_string()));
+    match order {
+        None | Some(Order::Reload) => next(open(path, Some(running)).await),
+        Some(Order::EngineRebuild) => {
+            let model = &running.config().model;
+            if model.engine != EngineKind::Tensorrt {
+                return Err((Reason::NotNow, "model.engine is onnxruntime, which needs no plans".into()));
+            }
+            let disk = |error: std::io::Error| (Reason::Failed, format!("{}: {error}", model.tensorrt.cache.display()));
+            let aside = PlansAside::new(&model.tensorrt.cache).map_err(disk)?;
+            let prepared = next(open(path, Some(running)).await);
+            let done = if prepared.is_ok() { aside.discard() } else { aside.restore() };
+            done.map_err(disk)?;
+            prepared
+        }
+        Some(Order::ModelUpdate(update)) => {
+            let config = running.config().clone();
+            if config.model.updates.is_none() {
+                let detail = "model.updates is not in the configuration: no newer models are accepted";
+                return Err((Reason::NotAllowed, detail.into()));
+            }
+            running.board().update(UpdateStatus::Installing, &update.url);
+            let builds = Builds::new(Some(running.board().clone()), false);
+            let _stop = StopOnDrop(builds.clone());
+            let (update, trying) = (update.clone(), config.clone());
+            let installed = tokio::task::spawn_blocking(move || {
+                install(&trying, &update.url, Some(&update.sha256), &mut |building| builds.follow(building))
+            });
+            let installed = match installed.await {
+                Ok(installed) => installed,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(detail) = installed {
+                if let Err(error) = Slots::new(&config.state_dir, Task::Classify).refuse(&detail) {
+                    tracing::warn!("{}: {error}", config.state_dir.display());
+                }
+                return Err((Reason::Failed, detail));
+            }
+            let prepared = next(open(path, Some(running)).await);
+            if let Err((_, detail)) = &prepared {
+                roll_back(&config, detail);
+            }
+            prepared
+        }
+    }
+}
+
+/// Takes newer models that still have to prove themselves out of use; says whether there were any.
+pub(crate) fn roll_back(config: &Config, reason: &str) -> bool {
+    let mut any = false;
+    for slots in slots(config).iter().filter(|slots| slots.trial().is_some()) {
+        match slots.roll_back(reason) {
+            Ok(detail) => {
+                tracing::error!("{detail}");
+                any = true;
+            }
+            Err(error) => tracing::error!("a newer model cannot be rolled back: {error}"),
+        }
+    }
+    any
+}
+
+/// A newer model that ran for a while, and whose network gives answers, is trusted.
+pub(crate) fn confirm_trials(running: &Running) {
+    if running.board().watch().borrow().engine.status != EngineStatus::Ready {
+        return;
+    }
+    for slots in slots(running.config()) {
+        let Some(trial) = slots.trial() else { continue };
+        match slots.confirm() {
+            Ok(()) => {
+                tracing::info!("{} has proven itself", trial.model);
+                running.board().update(UpdateStatus::Installed, &trial.model);
+            }
+            Err(error) => tracing::warn!("{} is still on trial: {error}", trial.model),
+        }
+    }
+}
+
+fn count_start(config: &Config) {
+    for slots in slots(config) {
+        match slots.count_start() {
+            Ok(None) => {}
+            Ok(Some(detail)) => tracing::error!("{detail}"),
+            Err(error) => tracing::warn!("{}: {error}", config.state_dir.display()),
+        }
+    }
+}
+
+/// Opens everything that the configuration names. While a plan is built, systemd is asked for patience, and the broker is told.
+async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
+    let failed = |error: tokio::task::JoinError| Refusal::Failure(error.to_string());
+    let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
+    let open = tokio::task::spawn_blocking(move || {
+        let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+        if outbox.is_none() {
+            count_start(&config);
+        }
+        let opened = Opened::new(config, outbox.as_ref())?;
+        // Only for a first start: later there is a daemon that tells.
+        let early = if outbox.is_none() { Early::new(&opened) } else { None };
+        Ok::<_, Refusal>((opened, early))
+    });
+    let (opened, mut early) = open.await.map_err(failed)??;
+    let board = early.as_ref().map(Early::board).or(current.map(Running::board)).cloned();
+    let builds = Builds::new(board, early.is_some());
+    // When nobody waits any more, nobody needs the plan.
+    let _stop = StopOnDrop(builds.clone());
+    let follower = builds.clone();
+    let mut load = tokio::task::spawn_blocking(move || opened.load(&mut |building| follower.follow(building)));
+    let mut tick = tokio::time::interval(Duration::from_secs(10));
+    let prepared = loop {
+        tokio::select! {
+            done = &mut load => break done.map_err(failed)?,
+            _ = tick.tick() => builds.ask_for_patience(),
+            () = builds.begun.notified() => {
+                if let Some(early) = &mut early {
+                    early.start();
+                }
+            }
+        }
+    };
+    if let Some(early) = early {
+        early.end().await;
+    }
+    prepared
+}

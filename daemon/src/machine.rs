@@ -1,0 +1,64 @@
+//! What Linux tells of the machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Where the kernel shows its thermal zones.
+const ZONES: &str = "/sys/class/thermal";
+
+/// Temperatures in °C by the name of the zone (`cpu-thermal`, `GPU-therm`, …); empty where the machine tells none.
+pub fn temperatures() -> BTreeMap<String, f64> {
+    temperatures_in(Path::new(ZONES))
+}
+
+fn temperatures_in(folder: &Path) -> BTreeMap<String, f64> {
+    let Ok(zones) = fs::read_dir(folder) else { return BTreeMap::new() };
+    let read = |path: &Path, file: &str| Some(fs::read_to_string(path.join(file)).ok()?.trim().to_owned());
+    let zone = |path: &Path| {
+        let milli: f64 = read(path, "temp")?.parse().ok()?;
+        // A sensor that is switched off tells nothing, or nonsense.
+        let degrees = milli / 1000.0;
+        (-60.0..200.0).contains(&degrees).then_some((read(path, "type")?, degrees))
+    };
+    zones
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("thermal_zone"))
+        .filter_map(|entry| zone(&entry.path()))
+        .collect()
+}
+
+/// Memory of this process in bytes (resident), 0 where Linux does not tell.
+pub fn memory() -> u64 {
+    let pages = fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    resident.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn zones_are_read_by_name_and_a_broken_sensor_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        for (number, name, temp) in
+            [(0, "cpu-thermal", "51500\n"), (1, "GPU-therm", "nonsense"), (2, "PMIC", "-256000")]
+        {
+            let zone = folder.path().join(format!("thermal_zone{number}"));
+            fs::create_dir(&zone).unwrap();
+            fs::write(zone.join("type"), format!("{name}\n")).unwrap();
+            fs::write(zone.join("temp"), temp).unwrap();
+        }
+        fs::create_dir(folder.path().join("cooling_device0")).unwrap();
+        assert_eq!(temperatures_in(folder.path()), BTreeMap::from([("cpu-thermal".to_owned(), 51.5)]));
+        assert_eq!(temperatures_in(Path::new("/nowhere")), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_process_takes_memory() {
+        assert!(memory() > 1 << 20);
+    }
+}

@@ -1,0 +1,175 @@
+//! Figures for Prometheus, at `/metrics` of a port of this machine. docs/reference/metrics.md lists them.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeMetric, MetricEncoder, NoLabelSet, text::encode,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use anemia_bundle::Verdict;
+use anemia_vision::Rejection;
+
+use crate::board::{BrokerStatus, CameraStatus, EngineStatus};
+use crate::figures::Stage;
+use crate::machine;
+use crate::publish::Stock;
+use crate::publish::telemetry::Sources;
+
+/// Opens the port.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let open = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    open().map_err(|error| format!("metrics.listen {address}: {error}"))
+}
+
+/// Answers for ever.
+pub async fn serve(listener: TcpListener, sources: Sources) {
+    let router = Router::new().route("/metrics", get(answer)).with_state(sources);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!("metrics: {error}");
+    }
+}
+
+async fn answer(State(sources): State<Sources>) -> Response {
+    let text = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        // A disk that does not answer shows in the state; the other figures are still right.
+        let stock = sources.outbox.stock().unwrap_or_default();
+        let mut registry = Registry::with_prefix("anemiad");
+        registry.register_collector(Box::new(Kiosk { sources, stock }));
+        encode(&mut text, &registry).map(|()| text)
+    });
+    match text.await {
+        Ok(Ok(text)) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[derive(Debug)]
+struct Kiosk {
+    sources: Sources,
+    stock: Stock,
+}
+
+impl Collector for Kiosk {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (board, figures) = (&self.sources.board, self.sources.board.figures());
+        let state = board.watch().borrow().clone();
+        let out = &mut encoder;
+
+        let build = [("version", env!("CARGO_PKG_VERSION"))];
+        out.encode_descriptor("build", "The program", None, MetricType::Info)?.encode_info(&build)?;
+        let precision = state.model.precision.to_string();
+        let model = [
+            ("name", state.model.name.as_str()),
+            ("version", &state.model.version),
+            ("precision", &precision),
+            ("engine", &state.model.engine),
+            ("sha256", &state.model.sha256),
+        ];
+        out.encode_descriptor("model", "What judges", None, MetricType::Info)?.encode_info(&model)?;
+
+        let mut frames =
+            out.encode_descriptor("frames", "Frames, by what became of them", None, MetricType::Counter)?;
+        let dropped = self.sources.slot.dropped();
+        let kinds = [
+            ("captured", figures.captured.get()),
+            ("analysed", figures.analysed.get()),
+            ("dropped", dropped),
+            ("missed", figures.missed.get()),
+            ("damaged", figures.damaged.get()),
+            ("late", figures.late.get()),
+        ];
+        for (kind, count) in kinds {
+            counter(frames.encode_family(&[("kind", kind)])?, count)?;
+        }
+        let mut rejected =
+            out.encode_descriptor("frames_rejected", "Analysed frames without a verdict", None, MetricType::Counter)?;
+        for reason in Rejection::ALL {
+            let count = figures.rejected[reason as usize].get();
+            counter(rejected.encode_family(&[("reason", reason.words().0)])?, count)?;
+        }
+        let help = "Time that a frame took in each stage";
+        let mut stages = out.encode_descriptor("stage", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for stage in Stage::ALL {
+            let histogram = &figures.stages[stage as usize].histogram;
+            histogram.encode(stages.encode_family(&[("stage", stage.name())])?)?;
+        }
+        let mut exams =
+            out.encode_descriptor("exams", "Exams that came to an end, by verdict", None, MetricType::Counter)?;
+        for verdict in Verdict::ALL {
+            let count = figures.exams[verdict as usize].get();
+            counter(exams.encode_family(&[("verdict", verdict.as_str())])?, count)?;
+        }
+
+        statuses(out, "camera_status", "The camera: 1 at its status", &CameraStatus::ALL, state.camera.status)?;
+        statuses(out, "engine_status", "The network: 1 at its status", &EngineStatus::ALL, state.engine.status)?;
+        statuses(out, "broker_status", "The broker: 1 at its status", &BrokerStatus::ALL, state.broker.status)?;
+
+        gauge(out, "outbox_results", "Results that wait for the broker", None, self.stock.results as i64)?;
+        gauge(out, "outbox_telemetry", "Telemetry that waits for the broker", None, self.stock.telemetry as i64)?;
+        gauge(out, "outbox", "What waits for the broker", Some(&Unit::Bytes), self.stock.bytes as i64)?;
+        let now = jiff::Timestamp::now().as_second();
+        let age = self.stock.oldest.map_or(0, |oldest| (now - oldest).max(0));
+        gauge(out, "outbox_oldest", "Age of the oldest result that waits", Some(&Unit::Seconds), age)?;
+        let help = "Results that had to go unsent, since the outbox was made";
+        counter(out.encode_descriptor("outbox_lost", help, None, MetricType::Counter)?, self.stock.lost)?;
+
+        let help = "Temperature of a thermal zone";
+        let mut zones = out.encode_descriptor("temperature", help, Some(&Unit::Celsius), MetricType::Gauge)?;
+        for (zone, degrees) in machine::temperatures() {
+            zones.encode_family(&[("zone", zone.as_str())])?.encode_gauge(&degrees)?;
+        }
+        gauge(out, "memory", "Memory of the daemon (resident)", Some(&Unit::Bytes), machine::memory() as i64)?;
+        let help = "Time since the daemon began with its configuration";
+        gauge(out, "uptime", help, Some(&Unit::Seconds), board.uptime().as_secs() as i64)
+    }
+}
+
+fn counter(mut encoder: MetricEncoder<'_>, count: u64) -> fmt::Result {
+    encoder.encode_counter::<NoLabelSet, _, f64>(&count, None)
+}
+
+fn gauge(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: impl EncodeGaugeValue,
+) -> fmt::Result {
+    out.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+/// One line for each status, with its word in MQTT.
+fn statuses<S: Serialize + PartialEq>(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    all: &[S],
+    found: S,
+) -> fmt::Result {
+    let mut lines = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for status in all {
+        let word = serde_json::to_value(status).map_err(|_| fmt::Error)?;
+        let word = word.as_str().unwrap_or_default();
+        lines.encode_family(&[("status", word)])?.encode_gauge(&i64::from(*status == found))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! Two slots for installed models, of which one is in use, and a trial that a newer one has to pass.
+//!
+//! ```text
+//! <state_dir>/models/classifier/a/       a bundle
+//! <state_dir>/models/classifier/b/       another
+//! <state_dir>/models/classifier/current  a link to one of them; without it, the bundle of the configuration is in use
+//! <state_dir>/models/classifier/trial    there while the one in use has not proven itself
+//! <state_dir>/models/classifier/last     what came of the last update
+//! ```
+//!
+//! The link is replaced by renaming, so it is the old one or the new one, whenever the power fails.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use anemia_bundle::{Task, write_file};
+use serde::{Deserialize, Serialize};
+
+const CURRENT: &str = "current";
+const TRIAL: &str = "trial";
+const LAST: &str = "last";
+/// Starts that a newer model has to prove itself.
+const MOST_STARTS: u32 = 3;
+
+/// The slots of one kind of model.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    folder: PathBuf,
+}
+
+/// A slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    A,
+    B,
+}
+
+/// A model that is in use and has to prove itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// What was in use before: a slot, or the bundle of the configuration.
+    before: Option<Slot>,
+    /// Starts of the daemon since.
+    starts: u32,
+    /// Name and version, for people.
+    pub model: String,
+}
+
+/// What came of the last update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// Whether the model from before is in use again.
+    pub rolled_back: bool,
+    /// In words.
+    pub detail: String,
+}
+
+impl Slot {
+    fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+impl Slots {
+    /// The slots for models of a kind in a state folder. Nothing is made before something is installed.
+    pub fn new(state_dir: &Path, task: Task) -> Self {
+        let kind = match task {
+            Task::Classify => "classifier",
+            Task::Locate => "locator",
+        };
+        Self { folder: state_dir.join("models").join(kind) }
+    }
+
+    /// The folder of the bundle in use; `None` where it is that of the configuration.
+    pub fn current(&self) -> Option<PathBuf> {
+        self.current_slot().map(|slot| self.folder_of(slot))
+    }
+
+    /// The bundle that was in use before, where it is still there.
+    pub fn other(&self) -> Option<PathBuf> {
+        let slot = self.current_slot().map_or(Slot::A, Slot::other);
+        Some(self.folder_of(slot)).filter(|folder| folder.is_dir())
+    }
+
+    fn current_slot(&self) -> Option<Slot> {
+        let target = fs::read_link(self.folder.join(CURRENT)).ok()?;
+        let slot = [Slot::A, Slot::B].into_iter().find(|slot| target == Path::new(slot.name()))?;
+        self.folder_of(slot).is_dir().then_some(slot)
+    }
+
+    fn folder_of(&self, slot: Slot) -> PathBuf {
+        self.folder.join(slot.name())
+    }
+
+    /// An empty folder beside the slots, in which a bundle is made ready.
+    pub fn staging(&self) -> io::Result<PathBuf> {
+        let staging = self.folder.join("staging");
+        if staging.exists() {
+            fs::remove_dir_all(&staging)?;
+        }
+        fs::create_dir_all(&staging)?;
+        self.keep_owner()?;
+        Ok(staging)
+    }
+
+    /// Takes the bundle in the staging folder, which was tried, into use. It then has to prove itself.
+    pub fn switch(&self, staged: &Path, model: &str) -> io::Result<()> {
+        let before = self.current_slot();
+        let slot = before.map_or(Slot::A, Slot::other);
+        // The slot that is not in use: nothing reads it.
+        let folder = self.folder_of(slot);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        sync_all(staged)?;
+        fs::rename(staged, &folder)?;
+        File::open(&self.folder)?.sync_all()?;
+        self.write(TRIAL, &Trial { before, starts: 0, model: model.to_owned() })?;
+        self.link(Some(slot))
+    }
+
+    fn link(&self, slot: Option<Slot>) -> io::Result<()> {
+        let link = self.folder.join(CURRENT);
+        match slot {
+            Some(slot) => {
+                let aside = self.folder.join("current.new");
+                remove_if_there(&aside)?;
+                symlink(slot.name(), &aside)?;
+                fs::rename(&aside, &link)?;
+            }
+            None => remove_if_there(&link)?,
+        }
+        File::open(&self.folder)?.sync_all()?;
+        self.keep_owner()
+    }
+
+    /// The trial of the model in use, if it is on one.
+    pub fn trial(&self) -> Option<Trial> {
+        let trial: Trial = self.read(TRIAL)?;
+        // The power failed before the switch, or after it was taken back.
+        (trial.before != self.current_slot()).then_some(trial)
+    }
+
+    /// Counts a start of the daemon. A model that was started too often without proving itself is rolled back; says why.
+    pub fn count_start(&self) -> io::Result<Option<String>> {
+        let Some(mut trial) = self.trial() else {
+            remove_if_there(&self.folder.join(TRIAL))?;
+            return Ok(None);
+        };
+        if trial.starts >= MOST_STARTS {
+            let reason = format!("the daemon was started {MOST_STARTS} times with it and never stayed");
+            return self.roll_back(&reason).map(Some);
+        }
+        trial.starts += 1;
+        self.write(TRIAL, &trial)?;
+        Ok(None)
+    }
+
+    /// The model has proven itself.
+    pub fn confirm(&self) -> io::Result<()> {
+        if let Some(trial) = self.trial() {
+            self.write(LAST, &Last { rolled_back: false, detail: trial.model })?;
+        }
+        remove_if_there(&self.folder.join(TRIAL))
+    }
+
+    /// Takes the model from before into use again, and says which one goes and why.
+    pub fn roll_back(&self, reason: &str) -> io::Result<String> {
+        let (before, model) = match self.trial() {
+            Some(trial) => (trial.before, trial.model),
+            // It was taken into use long ago: the other slot, or the configuration, was before it.
+            None => (self.other().and(self.current_slot()).map(Slot::other), "the installed model".into()),
+        };
+        if self.current_slot().is_none() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no installed model is in use"));
+        }
+        let detail = format!("{model} was rolled back: {reason}");
+        self.write(LAST, &Last { rolled_back: true, detail: detail.clone() })?;
+        self.link(before)?;
+        remove_if_there(&self.folder.join(TRIAL))?;
+        Ok(detail)
+    }
+
+    /// Notes an update that never came into use.
+    pub fn refuse(&self, detail: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        self.write(LAST, &Last { rolled_back: true, detail: detail.to_owned() })
+    }
+
+    /// What came of the last update.
+    pub fn last(&self) -> Option<Last> {
+        self.read(LAST)
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.folder.join(name)).ok()?).ok()
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        write_file(&self.folder.join(name), &serde_json::to_vec(value)?)?;
+        self.keep_owner()
+    }
+
+    /// Gives everything to whoever has the state folder: an administrator installs, and the daemon must be able to roll back.
+    fn keep_owner(&self) -> io::Result<()> {
+        let models = self.folder.parent().unwrap_or(&self.folder);
+        let state = models.parent().unwrap_or(models).metadata()?;
+        let (user, group) = (state.uid(), state.gid());
+        if fs::symlink_metadata(models)?.uid() == user && !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        for entry in walkdir::WalkDir::new(models).follow_links(false) {
+            let entry = entry.map_err(io::Error::other)?;
+            if !entry.path_is_symlink() && entry.metadata().map_err(io::Error::other)?.uid() != user {
+                chown(entry.path(), Some(user), Some(group))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Everything in a folder is on the disk when this returns.
+fn sync_all(folder: &Path) -> io::Result<()> {
+    for entry in walkdir::WalkDir::new(folder).follow_links(false) {
+        File::open(entry.map_err(io::Error::other)?.path())?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn slots() -> (tempfile::TempDir, Slots) {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = Slots::new(folder.path(), Task::Classify);
+        (folder, slots)
+    }
+
+    fn install(slots: &Slots, version: &str) {
+        let staging = slots.staging().unwrap();
+        fs::write(staging.join("version"), version).unwrap();
+        slots.switch(&staging, version).unwrap();
+    }
+
+    fn version(slots: &Slots) -> Option<String> {
+        slots.current().map(|folder| fs::read_to_string(folder.join("version")).unwrap())
+    }
+
+    #[test]
+    fn a_model_is_taken_into_use_proves_itself_and_makes_room_for_the_next() {
+        let (_folder, slots) = slots();
+        assert_eq!((version(&slots), slots.trial(), slots.count_start().unwrap()), (None, None, None));
+        for new in ["1", "2", "3"] {
+            install(&slots, new);
+            assert_eq!(version(&slots).as_deref(), Some(new));
+            assert_eq!(slots.trial().unwrap().model, new);
+            slots.confirm().unwrap();
+            assert_eq!(slots.trial(), None);
+            assert_eq!(slots.last(), Some(Last { rolled_back: false, detail: new.into() }));
+        }
+        assert_eq!(fs::read_to_string(slots.other().unwrap().join("version")).unwrap(), "2");
+        slots.roll_back("by hand").unwrap();
+        assert_eq!(version(&slots).as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_model_that_never_stays_is_rolled_back_to_what_was_before() {
+        let (_folder, slots) = slots();
+        install(&slots, "1");
+        for _ in 0..3 {
+            assert_eq!(slots.count_start().unwrap(), None);
+        }
+        let reason = slots.count_start().unwrap().unwrap();
+        assert!(reason.contains("1 was rolled back"), "{reason}");
+        assert_eq!((version(&slots), slots.trial()), (None, None), "the bundle of the configuration");
+        install(&slots, "2");
+        slots.confirm().unwrap();
+        install(&slots, "3");
+        slots.roll_back("it failed").unwrap();
+        assert_eq!(version(&slots).as_deref(), Some("2"));
+        assert!(slots.last().unwrap().rolled_back);
+    }
+
+    #[test]
+    fn when_the_power_fails_in_the_middle_it_is_the_old_one_or_the_new_one() {
+        let (_folder, slots) = slots();
+        install(&slots, "1");
+        slots.confirm().unwrap();
+        // Before the switch: the trial is written, the link is old.
+        slots.write(TRIAL, &Trial { before: Some(Slot::A), starts: 0, model: "2".into() }).unwrap();
+        assert_eq!((slots.trial(), slots.count_start().unwrap()), (None, None));
+        assert_eq!(version(&slots).as_deref(), Some("1"));
+        // A link to a slot that is gone: the configuration is in use.
+        fs::remove_dir_all(slots.current().unwrap()).unwrap();
+        assert_eq!(version(&slots), None);
+        // A half-made staging folder is thrown away.
+        fs::write(slots.staging().unwrap().join("half"), "").unwrap();
+        assert_eq!(fs::read_dir(slots.staging().unwrap()).unwrap().count(), 0);
+    }
+}
