@@ -16,6 +16,10 @@ pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0 2>/dev/null ||
 compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null || # Not libclang-cpp, which others bring along.
     packages+=(libclang-dev)
 [ "${1:-}" != test ] || need mosquitto mosquitto
+# A clock that is wrong, for one process.
+[ "${1:-}" != test ] || need faketime faketime
+# What others sign bundles with.
+[ "${1:-}" != test ] || need minisign minisign
 # Sources for tests, such as a test picture; also what `anemiad` itself needs to run a pipeline.
 plugin() { # FILE PACKAGE
     [ -e "/usr/lib/$(uname -m)-linux-gnu/gstreamer-1.0/$1" ] || packages+=("$2")

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::Packet;
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 
 use crate::config::{self, Config};
 use crate::models;
@@ -169,7 +171,7 @@ fn start_broker() -> Result<u16, String> {
         ..rumqttd::RouterConfig::default()
     };
     let settings =
-        rumqttd::Config { router, v4: Some([("demo".to_owned(), server)].into()), ..rumqttd::Config::default() };
+        rumqttd::Config { router, v5: Some([("demo".to_owned(), server)].into()), ..rumqttd::Config::default() };
     let mut broker = rumqttd::Broker::new(settings);
     // It runs until the program ends.
     let thread = std::thread::Builder::new().name("broker".into()).spawn(move || {
@@ -182,7 +184,7 @@ fn start_broker() -> Result<u16, String> {
 
 /// A subscriber to the results of the demo.
 struct Listener {
-    events: rumqttc::EventLoop,
+    events: EventLoop,
     _client: AsyncClient,
 }
 

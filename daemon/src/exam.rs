@@ -117,7 +117,9 @@ impl Exam {
 
     /// Where the exam is.
     pub fn state(&self) -> ExamState {
-        ExamState { phase: self.phase, good: self.logits.len() as u8, wanted: self.settings.frames, hint: self.hint }
+        // Whoever has a result has nothing more to do.
+        let hint = self.hint.filter(|_| !matches!(self.phase, Phase::Result | Phase::Cancelled));
+        ExamState { phase: self.phase, good: self.logits.len() as u8, wanted: self.settings.frames, hint }
     }
 
     /// Whether good frames are being collected, so that stopping now would lose them.

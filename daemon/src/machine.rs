@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the kernel shows its thermal zones.
 const ZONES: &str = "/sys/class/thermal";
@@ -12,20 +12,25 @@ pub fn temperatures() -> BTreeMap<String, f64> {
     temperatures_in(Path::new(ZONES))
 }
 
+/// The names of all thermal zones, whether they tell a temperature now or not.
+pub fn zones() -> Vec<String> {
+    all_zones(Path::new(ZONES)).map(|(name, _)| name).collect()
+}
+
 fn temperatures_in(folder: &Path) -> BTreeMap<String, f64> {
-    let Ok(zones) = fs::read_dir(folder) else { return BTreeMap::new() };
-    let read = |path: &Path, file: &str| Some(fs::read_to_string(path.join(file)).ok()?.trim().to_owned());
-    let zone = |path: &Path| {
-        let milli: f64 = read(path, "temp")?.parse().ok()?;
+    let degrees = |path: &Path| {
+        let milli: f64 = fs::read_to_string(path.join("temp")).ok()?.trim().parse().ok()?;
         // A sensor that is switched off tells nothing, or nonsense.
-        let degrees = milli / 1000.0;
-        (-60.0..200.0).contains(&degrees).then_some((read(path, "type")?, degrees))
+        Some(milli / 1000.0).filter(|degrees| (-60.0..200.0).contains(degrees))
     };
-    zones
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("thermal_zone"))
-        .filter_map(|entry| zone(&entry.path()))
-        .collect()
+    all_zones(folder).filter_map(|(name, path)| Some((name, degrees(&path)?))).collect()
+}
+
+fn all_zones(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let zones = entries
+        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"thermal_zone")));
+    zones.filter_map(|path| Some((fs::read_to_string(path.join("type")).ok()?.trim().to_owned(), path)))
 }
 
 /// Memory of this process in bytes (resident), 0 where Linux does not tell.

@@ -4,12 +4,18 @@
 
 mod analyze;
 mod bundles;
+mod certificates;
 mod commands;
 mod configuration;
 mod engines;
 #[path = "../../crates/tensorrt/tests/fake/mod.rs"]
 mod fake;
+mod faults;
 mod mqtt;
+mod orders;
+mod proxy;
 mod publishing;
 mod service;
 mod support;
+mod tls;
+mod updates;

@@ -19,6 +19,8 @@ pub struct Broker {
     folder: tempfile::TempDir,
     pub port: u16,
     process: Option<Child>,
+    /// What its configuration names.
+    more: Option<tempfile::TempDir>,
 }
 
 impl Broker {
@@ -29,6 +31,19 @@ impl Broker {
     /// A broker on a port that was chosen before.
     pub fn at(port: u16) -> Self {
         Self::with("allow_anonymous true\n", port)
+    }
+
+    /// A broker that remembers sessions and messages when it is started again, and drops nothing for a slow subscriber.
+    pub fn that_remembers(port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let settings = format!(
+            "allow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 0\n",
+            folder.path().display()
+        );
+        let mut broker = Self::with(&settings, port);
+        broker.more = Some(folder);
+        broker
     }
 
     /// A broker that knows one user.
@@ -42,15 +57,15 @@ impl Broker {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         let settings = format!("allow_anonymous false\npassword_file {}\n", file.display());
         let mut broker = Self::with(&settings, free_port());
-        broker.folder = folder;
+        broker.more = Some(folder);
         broker
     }
 
-    fn with(settings: &str, port: u16) -> Self {
+    /// A broker with lines of its own in the configuration.
+    pub fn with(settings: &str, port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("conf"), format!("listener {port} 127.0.0.1\npersistence false\n{settings}"))
-            .unwrap();
-        let mut broker = Self { folder, port, process: None };
+        fs::write(folder.path().join("conf"), format!("listener {port} 127.0.0.1\n{settings}")).unwrap();
+        let mut broker = Self { folder, port, process: None, more: None };
         broker.start_again();
         broker
     }
@@ -62,6 +77,15 @@ impl Broker {
         command.arg("-c").arg(&conf).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().expect("mosquitto is installed (make deps)"));
         eventually("mosquitto", || TcpStream::connect(("127.0.0.1", self.port)).ok());
+    }
+
+    /// Ends it as systemd does: it writes down what it remembers.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let pid = process.id().to_string();
+            assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+            process.wait().unwrap();
+        }
     }
 
     pub fn kill(&mut self) {
@@ -109,6 +133,7 @@ impl Subscriber {
 
     pub fn login(port: u16, user: Option<(&str, &str)>) -> Self {
         let mut options = MqttOptions::new(format!("test-{}", uuid::Uuid::now_v7()), "127.0.0.1", port);
+        options.set_max_packet_size(1 << 20, 1 << 20);
         if let Some((user, password)) = user {
             options.set_credentials(user, password);
         }
@@ -159,6 +184,33 @@ impl Subscriber {
     /// The next state for which `wanted` holds.
     pub fn state(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.wait_for(what, |message| message.topic.ends_with("/state") && wanted(&message.json())).json()
+    }
+
+    /// Sends a command to the kiosk of the tests, wanted for a minute, and gives its answer.
+    pub fn command(&self, name: &str, id: &str, more: &str) -> Value {
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
+        self.send(name, &format!("{{\"id\":\"{id}\",\"expires_at\":\"{end}\"{more}}}"));
+        self.response(id)
+    }
+
+    /// Sends the message of a command as it is.
+    pub fn send(&self, name: &str, payload: &str) {
+        let topic = format!("anemia/test-kiosk/command/{name}");
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload.as_bytes()).unwrap();
+    }
+
+    /// The answer to the command with this id.
+    pub fn response(&self, id: &str) -> Value {
+        let what = format!("the answer to {id}");
+        self.wait_for(&what, |message| message.topic.ends_with("/response") && message.json()["id"] == id).json()
+    }
+
+    /// Nothing for which `unwanted` holds comes for a while.
+    pub fn none(&self, time: std::time::Duration, unwanted: impl Fn(&Message) -> bool) {
+        let end = Instant::now() + time;
+        while let Ok(message) = self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            assert!(!unwanted(&message), "{message:?}");
+        }
     }
 
     /// The ids of the results that came before the broker went away.

@@ -73,7 +73,7 @@ fn results_wait_for_a_broker_that_is_not_there() {
 }
 
 /// The ids of the exams that the log calls finished.
-fn finished(log: &str) -> HashSet<String> {
+pub fn finished(log: &str) -> HashSet<String> {
     ids(log, "exam finished", "id=")
 }
 
@@ -107,7 +107,7 @@ fn a_broker_that_goes_away_in_mid_exam_costs_no_result() {
 }
 
 /// Waits until all wanted results have arrived.
-fn until_all_arrived(subscriber: &Subscriber, arrived: &mut HashSet<String>, wanted: &HashSet<String>) {
+pub fn until_all_arrived(subscriber: &Subscriber, arrived: &mut HashSet<String>, wanted: &HashSet<String>) {
     let end = Instant::now() + PATIENCE;
     while !wanted.is_subset(arrived) {
         assert!(Instant::now() < end, "finished {wanted:?}, arrived {arrived:?}");

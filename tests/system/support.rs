@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anemia_vision::phantom::Phantom;
@@ -37,9 +38,9 @@ pub fn eventually<T>(what: &str, ready: impl FnMut() -> Option<T>) -> T {
     common::wait(PATIENCE, ready).unwrap_or_else(|| panic!("waited too long for {what}"))
 }
 
-/// What systemd would hear.
+/// What systemd would hear. It listens all the time: who tells it something waits until it does.
 pub struct Systemd {
-    socket: UnixDatagram,
+    heard: Receiver<String>,
     path: PathBuf,
 }
 
@@ -47,37 +48,38 @@ impl Systemd {
     pub fn new(folder: &Path) -> Self {
         let path = folder.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, path }
+        let (out, heard) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length) = socket.recv(&mut bytes) {
+                if out.send(String::from_utf8_lossy(&bytes[..length]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { heard, path }
     }
 
     /// Whether nothing with `word` is heard for a while.
     pub fn is_silent_about(&self, word: &str, time: Duration) -> bool {
         let end = Instant::now() + time;
-        let mut bytes = [0; 4096];
         let mut heard = false;
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            self.socket.set_read_timeout(Some(left)).unwrap();
-            if let Ok(length) = self.socket.recv(&mut bytes) {
-                heard |= String::from_utf8_lossy(&bytes[..length]).contains(word);
-            }
+        while let Ok(text) = self.heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            heard |= text.contains(word);
         }
-        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         !heard
     }
 
     /// Waits for a message that contains `word`, and gives it.
     pub fn wait_for(&self, word: &str) -> String {
         let end = Instant::now() + PATIENCE;
-        let mut bytes = [0; 4096];
-        while Instant::now() < end {
-            let length = self.socket.recv(&mut bytes).unwrap_or_else(|error| panic!("waiting for {word}: {error}"));
-            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-            if text.contains(word) {
-                return text;
+        loop {
+            match self.heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(text) if text.contains(word) => return text,
+                Ok(_) => {}
+                Err(error) => panic!("waiting for {word}: {error}"),
             }
         }
-        panic!("waited too long for {word}");
     }
 }
 

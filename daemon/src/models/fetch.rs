@@ -32,10 +32,15 @@ pub(super) fn fetch(url: &str, ca: &Path, path: &Path) -> Result<(), String> {
         .build()
         .new_agent();
     let failed = |error: &dyn std::fmt::Display| format!("{url}: {error}");
-    let answer = agent
-        .get(url)
-        .call()
-        .map_err(|error| failed(&tls::words(&error, jiff::Timestamp::now()).unwrap_or_else(|| error.to_string())))?;
+    let answer = agent.get(url).call().map_err(|error| {
+        // It does not name what it was caused by.
+        let words = match &error {
+            ureq::Error::Io(cause) => tls::words(cause, jiff::Timestamp::now()),
+            ureq::Error::Rustls(cause) => tls::words(cause, jiff::Timestamp::now()),
+            _ => None,
+        };
+        failed(&words.unwrap_or_else(|| error.to_string()))
+    })?;
     let mut body = answer.into_body().into_reader().take(MOST_BYTES + 1);
     let mut file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
     match io::copy(&mut body, &mut file) {

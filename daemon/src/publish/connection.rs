@@ -4,39 +4,46 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{
-    ConnectReturnCode, ConnectionError, LastWill, MqttOptions, QoS, StateError, TlsConfiguration, Transport,
-};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill};
+use rumqttc::v5::{ConnectionError, MqttOptions, StateError};
+use rumqttc::{TlsConfiguration, Transport};
 
 use super::{Topics, tls};
 use crate::config;
 
-/// Messages that are on their way at the same time: those from the outbox, and room for availability, state and confirmations.
+/// Messages that are on their way at the same time, if the broker wants as many: those from the outbox, and room for
+/// availability, state and confirmations.
 pub(super) const IN_FLIGHT: usize = 128;
 pub(super) const CHANNEL: usize = IN_FLIGHT + 32;
 /// How long a connection is waited for.
 pub(super) const CONNECT_TIMEOUT_S: u64 = 5;
-/// What is sent takes about 1 kB, and texts in it are bounded; a command is smaller still.
-const MAX_PACKET: usize = 64 << 10;
+/// A command is much shorter. A broker keeps to it, and sends nothing longer.
+const MOST_BYTES: u32 = 64 << 10;
+/// How long a broker keeps commands for a kiosk that is away: none may be wanted for longer.
+const SESSION_S: u32 = 7 * 24 * 3600;
+/// Commands that come without waiting for the confirmation of the last.
+const COMMANDS: u16 = 16;
 
-/// The options of a connection, with files as they are now. `forget` has the broker forget what waits for this kiosk.
-pub(super) fn options(
-    settings: &config::Mqtt,
-    device_id: &str,
-    topics: &Topics,
-    forget: bool,
-) -> Result<MqttOptions, String> {
+/// The options of a connection, with files as they are now.
+pub(super) fn options(settings: &config::Mqtt, device_id: &str, topics: &Topics) -> Result<MqttOptions, String> {
     // The client puts host and port together as text, which for an IPv6 address needs brackets.
     let host = if settings.host.contains(':') { format!("[{}]", settings.host) } else { settings.host.clone() };
     let mut options = MqttOptions::new(settings.client_id(device_id), host, settings.port);
     options.set_keep_alive(Duration::from_secs(settings.keep_alive_s.into()));
-    options.set_inflight(CHANNEL as u16);
-    options.set_max_packet_size(MAX_PACKET, MAX_PACKET);
+    options.set_connection_timeout(CONNECT_TIMEOUT_S);
+    options.set_outgoing_inflight_upper_limit(CHANNEL as u16);
     // Commands that are sent while the kiosk is away wait for it.
-    options.set_clean_session(forget || !settings.commands);
+    options.set_clean_start(!settings.commands);
+    options.set_connect_properties(ConnectProperties {
+        session_expiry_interval: settings.commands.then_some(SESSION_S),
+        receive_maximum: Some(COMMANDS),
+        max_packet_size: Some(MOST_BYTES),
+        ..ConnectProperties::new()
+    });
     // A command counts as received when it is on the disk, not before.
     options.set_manual_acks(true);
-    options.set_last_will(LastWill::new(&topics.availability, "offline", QoS::AtLeastOnce, true));
+    options.set_last_will(LastWill::new(&topics.availability, "offline", QoS::AtLeastOnce, true, None));
     if let Some(user) = &settings.username {
         options.set_credentials(user, settings.password()?);
     }
@@ -47,17 +54,14 @@ pub(super) fn options(
     Ok(options)
 }
 
-/// Whether the connection failed because a message from the broker is longer than any that is meant for a kiosk.
-pub(super) fn is_too_long(error: &ConnectionError) -> bool {
-    matches!(
-        error,
-        ConnectionError::MqttState(StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)))
-    )
-}
-
 /// Why a connection failed, in words.
 pub(super) fn words(error: &ConnectionError, was_connected: bool) -> String {
-    if let Some(words) = tls::words(error, jiff::Timestamp::now()) {
+    // This one does not name what it was caused by.
+    let cause: &(dyn Error + 'static) = match error {
+        ConnectionError::MqttState(StateError::Deserialization(cause)) => cause,
+        _ => error,
+    };
+    if let Some(words) = tls::words(cause, jiff::Timestamp::now()) {
         return words;
     }
     match error {
@@ -65,25 +69,42 @@ pub(super) fn words(error: &ConnectionError, was_connected: bool) -> String {
             ConnectReturnCode::BadUserNamePassword => "the broker refused the user name or password".into(),
             // What mosquitto answers to a wrong password, too.
             ConnectReturnCode::NotAuthorized => "the broker refused the user name or password (not authorized)".into(),
-            ConnectReturnCode::BadClientId => "the broker refused the client id".into(),
-            ConnectReturnCode::ServiceUnavailable => "the broker is not available".into(),
+            ConnectReturnCode::ClientIdentifierNotValid => "the broker refused the client id".into(),
+            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion => {
+                "the broker does not speak MQTT 5".into()
+            }
+            ConnectReturnCode::ServerUnavailable | ConnectReturnCode::ServerBusy => {
+                "the broker is not available".into()
+            }
             other => format!("the broker refused the connection ({other:?})"),
         },
-        ConnectionError::NetworkTimeout => format!("no answer within {CONNECT_TIMEOUT_S} s"),
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => match reason_code {
+            DisconnectReasonCode::SessionTakenOver => {
+                "another client with the same client id took the connection over; is there a kiosk of the same name?"
+                    .into()
+            }
+            DisconnectReasonCode::NotAuthorized => {
+                "the broker ended the connection: this kiosk may not do what it did (not authorized)".into()
+            }
+            DisconnectReasonCode::ServerShuttingDown => "the broker stops".into(),
+            other => format!("the broker ended the connection ({other:?})"),
+        },
+        ConnectionError::Timeout(_) => format!("no answer within {CONNECT_TIMEOUT_S} s"),
         ConnectionError::Io(error) => error.to_string(),
-        _ if is_too_long(error) => {
-            "a message for this kiosk is too long; those that wait for it at the broker are discarded".into()
-        }
-        _ if !was_connected && is_closed(error) => {
+        _ if !was_connected && is_closed(cause) => {
             "the broker closed the connection before it answered; does it expect TLS at this port?".into()
         }
         other => other.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
     }
 }
 
-fn is_closed(error: &ConnectionError) -> bool {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+/// Whether the other side just hung up.
+fn is_closed(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
     while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(StateError::ConnectionAborted)) {
+            return true;
+        }
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
             return matches!(error.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof);

@@ -16,7 +16,7 @@ const RESULT_S: u32 = 600;
 
 /// The message, with the thermal zones of this machine.
 pub fn message(device_id: &str, settings: &config::Mqtt, topics: &Topics) -> Vec<u8> {
-    let zones: Vec<String> = machine::temperatures().into_keys().collect();
+    let zones = machine::zones();
     // It holds text and numbers only, which can always be written.
     serde_json::to_vec(&device(device_id, settings, topics, &zones)).unwrap_or_default()
 }
@@ -124,10 +124,11 @@ impl Components<'_> {
             ),
         ];
         for (key, name, options, icon) in parts {
+            // With brackets: `update` with a dot is a method of the dictionary.
             let part = json!({
                 "dev_cla": "enum", "ops": options, "ic": icon,
-                "val_tpl": format!("{{{{ value_json.{key}.status }}}}"),
-                "json_attr_t": topics.state, "json_attr_tpl": format!("{{{{ value_json.{key} | to_json }}}}"),
+                "val_tpl": format!("{{{{ value_json['{key}'].status }}}}"),
+                "json_attr_t": topics.state, "json_attr_tpl": format!("{{{{ value_json['{key}'] | to_json }}}}"),
             });
             self.add(key, "sensor", name, &[&state, &part, &diagnostic]);
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::AsyncClient;
+use rumqttc::v5::AsyncClient;
 use tokio::sync::{Notify, watch};
 
 use super::connection::{self, CHANNEL};
@@ -39,16 +39,16 @@ pub struct Link {
 impl Link {
     /// Whether a connection could be made as far as the files of this kiosk are concerned, or what is wrong with them.
     pub fn check(settings: &config::Mqtt, device_id: &str) -> Result<(), String> {
-        connection::options(settings, device_id, &Topics::new(device_id), false).map(drop)
+        connection::options(settings, device_id, &Topics::new(device_id)).map(drop)
     }
 
     /// Keeps the connection until `close` holds `true` or its sender is gone. Then it sends what is left, says
     /// `stopped`, and waits at most `patience` for the confirmations.
     pub async fn run(self, mut close: watch::Receiver<bool>, patience: Duration) {
         let topics = Topics::new(&self.device_id);
-        let (mut wait, mut forget) = (RETRY.0, false);
+        let mut wait = RETRY.0;
         loop {
-            let end = match connection::options(&self.settings, &self.device_id, &topics, forget) {
+            let end = match connection::options(&self.settings, &self.device_id, &topics) {
                 Ok(options) => {
                     let (client, events) = AsyncClient::new(options, CHANNEL);
                     let mut session = Session::new(&self, &topics, client);
@@ -58,10 +58,9 @@ impl Link {
                     }
                     end
                 }
-                Err(reason) => End::Lost { reason, by_a_long_message: false },
+                Err(reason) => End::Lost(reason),
             };
-            let End::Lost { reason, by_a_long_message } = end else { return };
-            forget = by_a_long_message;
+            let End::Lost(reason) = end else { return };
             let broker = format!("{}:{}", self.settings.host, self.settings.port);
             if *close.borrow() {
                 tracing::warn!("broker {broker}: {reason}; what it has not confirmed is sent after the next start");

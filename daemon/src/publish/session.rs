@@ -4,12 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS};
+use rumqttc::Outgoing;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, Publish};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{CONNECT_TIMEOUT_S, IN_FLIGHT, is_too_long, words};
+use super::connection::{IN_FLIGHT, words};
 use super::link::closed;
 use super::pace::Pace;
 use super::{Kind, Link, Outbox, OutboxError, Stock, Stored, Topics, discovery};
@@ -31,10 +34,13 @@ enum Sent {
     Birth,
 }
 
+/// What was to be taken out of the outbox, and what came of that.
+type Removed = (Vec<(Kind, u64)>, Result<Stock, OutboxError>);
+
 /// Why a connection ended.
 pub(super) enum End {
     Closed,
-    Lost { reason: String, by_a_long_message: bool },
+    Lost(String),
 }
 
 /// One connection.
@@ -65,10 +71,12 @@ pub(super) struct Session<'a> {
     paced: Option<Instant>,
     /// Confirmed, and still in the outbox.
     confirmed: Vec<(Kind, u64)>,
-    removal: Option<JoinHandle<(Vec<(Kind, u64)>, Result<Stock, OutboxError>)>>,
+    removal: Option<JoinHandle<Removed>>,
     state_due: bool,
     state_sent: Instant,
     last_confirmation: Instant,
+    /// Something was refused, and that was said.
+    refusal_told: bool,
 }
 
 impl<'a> Session<'a> {
@@ -96,6 +104,7 @@ impl<'a> Session<'a> {
             state_due: false,
             state_sent: now,
             last_confirmation: now,
+            refusal_told: false,
         }
     }
 
@@ -105,17 +114,15 @@ impl<'a> Session<'a> {
 
     pub(super) async fn run(
         &mut self,
-        mut events: EventLoop,
+        events: EventLoop,
         close: &mut watch::Receiver<bool>,
         patience: Duration,
     ) -> End {
-        events.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
         let (event_in, mut event_out) = mpsc::channel(2 * IN_FLIGHT);
         // Polled to its end, never dropped in the middle: the client is not made for that.
         let mut pump = pin!(pump(events, event_in));
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut deadline = None;
-        let mut by_a_long_message = false;
         loop {
             let next_state = (self.state_due && self.connected).then(|| self.state_sent + STATE_EVERY);
             let step = tokio::select! {
@@ -125,7 +132,6 @@ impl<'a> Session<'a> {
                     while let Ok(event) = event_out.try_recv() {
                         let _ = self.on_event(event).await;
                     }
-                    by_a_long_message = is_too_long(&error);
                     Err(words(&error, self.connected))
                 }
                 () = closed(close), if !self.closing => {
@@ -172,7 +178,7 @@ impl<'a> Session<'a> {
                     } else {
                         self.finish_removal().await;
                     }
-                    return End::Lost { reason, by_a_long_message };
+                    return End::Lost(reason);
                 }
             }
         }
@@ -196,29 +202,55 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                self.proven = true;
                 self.last_confirmation = Instant::now();
-                match self.unconfirmed.remove(&ack.pkid) {
-                    Some(Sent::Stored(kind, key)) => {
-                        self.under_way -= 1;
+                let Some(sent) = self.unconfirmed.remove(&ack.pkid) else { return Ok(()) };
+                if let Sent::Stored(..) = sent {
+                    self.under_way -= 1;
+                }
+                match ack.reason {
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => self.proven = true,
+                    refusal => self.on_refusal(sent, refusal)?,
+                }
+                match sent {
+                    Sent::Stored(kind, key) => {
                         self.confirmed.push((kind, key));
                         self.remove_confirmed();
                         self.send_stored().await
                     }
-                    Some(Sent::State) => self.send_state(),
-                    _ => Ok(()),
+                    Sent::State => self.send_state(),
+                    Sent::Birth => Ok(()),
                 }
             }
             Event::Incoming(Packet::Publish(command)) => self.on_command(command).await,
             Event::Incoming(Packet::SubAck(answer)) => {
-                use rumqttc::SubscribeReasonCode::Failure;
-                if answer.return_codes.contains(&Failure) {
-                    tracing::warn!("the broker does not let this kiosk receive commands");
+                use rumqttc::v5::mqttbytes::v5::SubscribeReasonCode::Success;
+                if let Some(refusal) = answer.return_codes.iter().find(|code| !matches!(code, Success(_))) {
+                    tracing::warn!("the broker does not let this kiosk receive commands ({refusal:?})");
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// The broker does not take a message. A result stays in the outbox, and the connection ends, so that everybody sees why
+    /// nothing comes; everything else is not worth that.
+    fn on_refusal(&mut self, sent: Sent, refusal: PubAckReason) -> Result<(), String> {
+        let (what, topic) = match sent {
+            Sent::Stored(kind, _) => ("messages", self.topics.of(kind)),
+            Sent::State => ("the state", self.topics.state.as_str()),
+            Sent::Birth => ("availability or discovery", self.topics.availability.as_str()),
+        };
+        let words = format!("the broker does not take {what} of this kiosk ({refusal:?}); may it write to {topic}?");
+        if let Sent::Stored(Kind::Result, _) = sent {
+            // Or it would be tried again without a pause.
+            self.proven = false;
+            return Err(words);
+        }
+        if !std::mem::replace(&mut self.refusal_told, true) {
+            tracing::warn!("{words}");
+        }
+        Ok(())
     }
 
     /// Birth: whoever was not there before learns everything.
@@ -244,10 +276,12 @@ impl<'a> Session<'a> {
 
     /// Hands a command over. Only when that is on the disk does the broker hear that it came.
     async fn on_command(&mut self, command: Publish) -> Result<(), String> {
-        let (Some(clerk), Some(name)) = (&self.link.clerk, command.topic.strip_prefix(&self.topics.command)) else {
+        let (Some(clerk), Some(name)) = (&self.link.clerk, command.topic.strip_prefix(self.topics.command.as_bytes()))
+        else {
             return Ok(());
         };
-        if !clerk.receive(name, &command.payload).await {
+        // An empty one takes a retained one away, and asks for nothing.
+        if !command.payload.is_empty() && !clerk.receive(&String::from_utf8_lossy(name), &command.payload).await {
             return Err("a command could not be written to the disk, and is asked for again".into());
         }
         self.client.try_ack(&command).map_err(|error| error.to_string())
@@ -278,7 +312,7 @@ impl<'a> Session<'a> {
     }
 
     /// What the disk refuses is tried again at the next tick.
-    fn on_removal(&mut self, (batch, removed): (Vec<(Kind, u64)>, Result<Stock, OutboxError>)) {
+    fn on_removal(&mut self, (batch, removed): Removed) {
         match removed {
             Ok(stock) => {
                 self.link.board.outbox(stock);

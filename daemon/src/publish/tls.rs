@@ -61,7 +61,8 @@ pub fn words(error: &(dyn Error + 'static), now: jiff::Timestamp) -> Option<Stri
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 format!("the certificate of the other side is not valid yet; the clock here says {now:.0}: is it set?")
             }
-            CertificateError::UnknownIssuer => {
+            // A bad signature: somebody else has the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "the certificate of the other side is from nobody in the ca file of the configuration".into()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
