@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx vm-test hil-test lint bench bench-capture bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -84,6 +84,15 @@ bench: deps
 bench-capture: deps
 	@scripts/deps.sh bench-capture
 	cargo bench --package anemiad --bench capture
+
+# A backlog of 100 000 results: storing, opening, replaying to a mosquitto of this machine.
+bench-outbox: test-deps
+	@scripts/deps.sh bench-outbox
+	cargo bench --package anemiad --bench outbox
+
+# 2000 kiosks and one mosquitto on this machine: make bench-fleet KIOSKS=200 MINUTES=1 is a short one.
+bench-fleet: test-deps
+	cargo bench --package anemiad --bench fleet
 
 # The work on a frame here and in a Python service with OpenCV and ONNX Runtime (which it fetches into .deps).
 bench-peer: deps

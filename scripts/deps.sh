@@ -27,6 +27,7 @@ plugin() { # FILE PACKAGE
 plugin libgstvideotestsrc.so gstreamer1.0-plugins-base
 [ "${1:-}" != test ] || plugin libgstpng.so gstreamer1.0-plugins-good
 [ "${1:-}" != bench-capture ] || compgen -G '/usr/lib/*/libyuv.so.0' >/dev/null || packages+=(libyuv0)
+[ "${1:-}" != bench-outbox ] || need mosquitto_pub mosquitto-clients
 [ "${1:-}" != memory ] || need valgrind valgrind
 if [ "${1:-}" = vm ]; then
     need qemu-system-x86_64 qemu-system-x86

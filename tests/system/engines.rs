@@ -280,3 +280,52 @@ fn a_full_disk_costs_the_plan_and_not_the_exam() {
     };
     assert!(said.contains("poor  plans"), "{said}");
 }
+
+#[test]
+fn plans_are_built_again_by_command_while_the_old_ones_serve() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = board(broker.port, 1000, "slow-build", "");
+    kiosk.start();
+    subscriber.result();
+    let [plan] = plans(&kiosk).try_into().unwrap();
+    let before = plan.metadata().unwrap().modified().unwrap();
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
+    subscriber.send("engine_rebuild", &format!(r#"{{"id":"again","expires_at":"{end}"}}"#));
+    subscriber.state("the build", |state| state["config"]["status"] == "preparing");
+    assert!(subscriber.result()["probability"].is_f64(), "exams go on");
+    let answer = subscriber.response("again");
+    assert_eq!(answer["outcome"], "done", "{answer}");
+    assert!(plan.metadata().unwrap().modified().unwrap() > before, "the plan is a new one");
+    assert_eq!(plans(&kiosk).len(), 1);
+}
+
+#[test]
+fn a_newer_model_gets_its_plan_before_it_takes_over() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let keys = tempfile::tempdir().unwrap();
+    let name = keys.path().join("clinic").display().to_string();
+    let run = |arguments: &[&str]| {
+        let (out, error, code) = texts(&on_the_board(anemiad()).args(arguments).output().unwrap());
+        assert_eq!(code, Some(0), "{arguments:?}: {error}");
+        out
+    };
+    run(&["model", "keygen", &name]);
+    let mut kiosk = board(broker.port, 1000, "", &format!("  updates: {{key: {name}.pub}}\n"));
+    kiosk.start();
+    let old = subscriber.result()["model"]["sha256"].clone();
+    // The same network under another temperature: another model.
+    let bundle = keys.path().join("newer");
+    write(&bundle, &mean("slow-build"), BRIGHT);
+    let out = keys.path().join("newer.anemia").display().to_string();
+    let (folder, config) = (bundle.display().to_string(), kiosk.config().display().to_string());
+    run(&["model", "sign", &folder, "--key", &format!("{name}.key"), "--out", &out]);
+    run(&["model", "install", &out, "--config", &config]);
+    assert_eq!(plans(&kiosk).len(), 2, "the plan is there before the switch");
+    let length = kiosk.log().len();
+    kiosk.signal("HUP");
+    let state = subscriber.state("the newer one", |state| state["update"]["status"] == "proving");
+    assert_ne!(state["model"]["sha256"], old);
+    assert!(!kiosk.log()[length..].contains("building"), "{}", kiosk.log());
+}

@@ -37,10 +37,14 @@ struct Publisher {
 
 impl Publisher {
     fn start(folder: &Path, port: u16) -> Self {
+        Self::at_a_rate(folder, port, 100_000)
+    }
+
+    fn at_a_rate(folder: &Path, port: u16, replay_per_s: u32) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outbox = Arc::new(Outbox::open(folder, config::Outbox::default()).unwrap());
         let (stored, (close, seen)) = (Arc::new(Notify::new()), watch::channel(false));
-        let text = format!("{{host: 127.0.0.1, port: {port}, keep_alive_s: 5, replay_per_s: 100000}}");
+        let text = format!("{{host: 127.0.0.1, port: {port}, keep_alive_s: 5, replay_per_s: {replay_per_s}}}");
         let model = ModelIdentity {
             name: "none".into(),
             version: String::new(),
@@ -87,6 +91,8 @@ impl Publisher {
 /// Somebody who listens, through every restart of the broker, and counts how often each result came.
 struct Collector {
     seen: Arc<Mutex<HashMap<String, u32>>>,
+    /// The ids in the order in which they first came.
+    order: Arc<Mutex<Vec<String>>>,
 }
 
 impl Collector {
@@ -94,8 +100,8 @@ impl Collector {
         let mut options = MqttOptions::new("collector", "127.0.0.1", port);
         options.set_clean_session(false).set_keep_alive(Duration::from_secs(5));
         let (client, mut connection) = Client::new(options, 64);
-        let seen = Arc::new(Mutex::new(HashMap::new()));
-        let (all, (subscribed, is_subscribed)) = (seen.clone(), std::sync::mpsc::channel());
+        let (seen, order) = (Arc::new(Mutex::new(HashMap::<String, u32>::new())), Arc::new(Mutex::new(Vec::new())));
+        let (all, line, (subscribed, is_subscribed)) = (seen.clone(), order.clone(), std::sync::mpsc::channel());
         std::thread::spawn(move || {
             for event in connection.iter() {
                 match event {
@@ -105,7 +111,12 @@ impl Collector {
                     Ok(Event::Incoming(Packet::SubAck(_))) => drop(subscribed.send(())),
                     Ok(Event::Incoming(Packet::Publish(message))) => {
                         let json: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
-                        *all.lock().unwrap().entry(json["id"].as_str().unwrap().to_owned()).or_default() += 1;
+                        let id = json["id"].as_str().unwrap().to_owned();
+                        let mut all = all.lock().unwrap();
+                        if !all.contains_key(&id) {
+                            line.lock().unwrap().push(id.clone());
+                        }
+                        *all.entry(id).or_default() += 1;
                     }
                     Ok(_) => {}
                     Err(_) => std::thread::sleep(Duration::from_millis(50)),
@@ -113,7 +124,7 @@ impl Collector {
             }
         });
         is_subscribed.recv_timeout(PATIENCE).unwrap();
-        Self { seen }
+        Self { seen, order }
     }
 
     fn count(&self) -> usize {
@@ -135,6 +146,26 @@ impl Collector {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+#[test]
+fn a_backlog_comes_in_order_and_at_the_rate_that_was_set() {
+    let broker = Broker::that_remembers(free_port());
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens at this port.
+    let publisher = Publisher::start(folder.path(), free_port());
+    let ids: Vec<String> = (0..500).map(|_| publisher.add()).collect();
+    publisher.stop();
+    let collector = Collector::new(broker.port);
+    let start = Instant::now();
+    let publisher = Publisher::at_a_rate(folder.path(), broker.port, 200);
+    publisher.wait_until_empty();
+    // All but the first burst.
+    let least = Duration::from_secs_f64((500.0 - 32.0) / 200.0);
+    assert!(start.elapsed() >= least, "{:?}", start.elapsed());
+    assert_eq!(collector.wait_for(&ids), 0, "nothing came twice");
+    assert_eq!(*collector.order.lock().unwrap(), ids);
+    publisher.stop();
 }
 
 #[test]
