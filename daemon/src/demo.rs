@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::models;
 use crate::publish::Topics;
 use crate::report::{ExamResult, NOTICE};
-use crate::service::{Opened, Refusal, Running};
+use crate::service::{Carried, Opened, Refusal, Running};
 
 /// The name of the kiosk in the demo.
 const DEVICE: &str = "demo";
@@ -50,7 +50,7 @@ impl Demo {
 
         // Listening before the first exam can end, so that none is missed.
         let mut listener = Listener::connect(port).await.map_err(|cause| failure("listener", cause))?;
-        let running = Running::start(prepared, false, tokio::sync::mpsc::channel(1).0)
+        let running = Running::start(prepared, Carried::default(), tokio::sync::mpsc::channel(1).0)
             .map_err(|error| failure("threads", error.to_string()))?;
         let start = Instant::now();
         let mut verdicts: BTreeMap<&str, u32> = BTreeMap::new();
@@ -141,6 +141,7 @@ impl Demo {
                 home_assistant: false,
             },
             outbox: config::Outbox::default(),
+            kiosk: config::Kiosk::default(),
             metrics: config::Metrics::default(),
             health: config::Health::default(),
         }

@@ -46,6 +46,25 @@ pub enum NotNow {
     /// The kiosk stops, or its disk takes no results.
     #[error("the kiosk starts no exam now: it is stopping, or its disk takes no results")]
     Closed,
+    /// Nobody can be seen.
+    #[error("the camera gives no pictures")]
+    Camera,
+    /// Nobody answered in time.
+    #[error("the kiosk is too busy to answer")]
+    Busy,
+}
+
+impl NotNow {
+    /// The reason in a word, for the page.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::None => "none",
+            Self::Closed => "closed",
+            Self::Camera => "camera",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// What others see of an exam.

@@ -12,6 +12,7 @@ pub mod capture;
 mod change;
 pub mod commands;
 pub mod config;
+pub mod control;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
@@ -19,6 +20,9 @@ mod early;
 pub mod engines;
 pub mod exam;
 pub mod figures;
+pub mod history;
+pub mod kiosk;
+pub mod local;
 pub mod locator;
 pub mod machine;
 mod metrics;

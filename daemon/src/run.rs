@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::board::{ConfigStatus, UpdateStatus};
 use crate::change;
 use crate::commands::{Open, Order};
-use crate::service::{Prepared, Refusal, Running};
+use crate::service::{Carried, Prepared, Refusal, Running};
 
 /// Commands that wait for the service.
 const ORDERS: usize = 4;
@@ -21,8 +21,8 @@ const PROOF: Duration = Duration::from_secs(20);
 /// What the daemon does next.
 enum Next {
     Stop,
-    /// Another configuration takes over; whether a patient is in view who has a result already; the command that asked for it.
-    TakeOver(Box<Prepared>, bool, Option<Open>),
+    /// Another configuration takes over; the command that asked for it.
+    TakeOver(Box<Prepared>, Carried, Option<Open>),
 }
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
@@ -35,9 +35,9 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
         prepared = change::first(path) => Box::new(prepared?),
         () = stop.recv() => return Ok(()),
     };
-    let (mut patient_done, mut is_first, mut open) = (false, true, None);
+    let (mut carried, mut is_first, mut open) = (Carried::default(), true, None);
     loop {
-        let started = Running::start(*prepared, patient_done, orders_in.clone())
+        let started = Running::start(*prepared, carried, orders_in.clone())
             .map_err(|error| Refusal::Failure(format!("threads: {error}")))?;
         tracing::info!(device = started.config().device_id, config = %path.display(), "ready");
         tell(&[NotifyState::Ready, NotifyState::Status("running")]);
@@ -49,7 +49,7 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
             started.clerk().close(open, Ok(format!("{} {} judges", model.name, model.version))).await;
         }
         match serve(started, path, &mut stop, &mut reload, &mut orders).await? {
-            Next::TakeOver(next, done, asked) => (prepared, patient_done, open) = (next, done, asked),
+            Next::TakeOver(next, passed, asked) => (prepared, carried, open) = (next, passed, asked),
             Next::Stop => return Ok(()),
         }
     }
@@ -114,7 +114,7 @@ async fn serve(
                 tracing::info!("the configuration was read again and takes over");
                 let mut finish = std::pin::pin!(running.finish());
                 return tokio::select! {
-                    patient_done = &mut finish => Ok(Next::TakeOver(Box::new(next), patient_done, open)),
+                    carried = &mut finish => Ok(Next::TakeOver(Box::new(next), carried, open)),
                     () = stop.recv() => {
                         // It is on its way down already: it only must not come back.
                         tell(&[NotifyState::Stopping]);

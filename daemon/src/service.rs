@@ -13,9 +13,13 @@ use tokio::time::timeout;
 
 use crate::board::{Board, EngineStatus, UpdateStatus};
 use crate::capture::CameraThread;
-use crate::commands::{Clerk, ExamOrder, Open};
+use crate::commands::{Clerk, Open};
 use crate::config::Config;
+use crate::control::{ExamControl, ExamOrder};
 use crate::exam::{Exam, Phase};
+use crate::history::History;
+use crate::kiosk::{self, Kiosk, Preview, Words};
+use crate::local;
 use crate::metrics;
 use crate::models::Slots;
 use crate::pipeline::Pipeline;
@@ -129,6 +133,21 @@ fn link(
     Link { settings, device_id, outbox: outbox.clone(), board, stored, clerk }
 }
 
+/// What passes from one daemon to the next when the configuration is read again.
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    /// A patient may be in view who has a result already, and must leave before the next exam.
+    patient_done: bool,
+    /// The last results, for the page.
+    history: Arc<History>,
+}
+
+/// Starts the thread that makes pictures for the page.
+fn spawn_preview(preview: &Arc<Preview>, slot: &Arc<Slot>) -> std::io::Result<JoinHandle<()>> {
+    let (preview, slot) = (preview.clone(), slot.clone());
+    std::thread::Builder::new().name("preview".into()).spawn(move || preview.run(&slot))
+}
+
 /// A running daemon.
 pub struct Running {
     config: Config,
@@ -144,16 +163,19 @@ pub struct Running {
     keeper: tokio::task::JoinHandle<()>,
     link: tokio::task::JoinHandle<()>,
     clerk: Arc<Clerk>,
-    /// Telemetry, metrics, pruning: they end whenever the daemon does.
+    preview: Arc<Preview>,
+    pictures: JoinHandle<()>,
+    history: Arc<History>,
+    /// The page, telemetry, metrics, pruning: they end whenever the daemon does.
     beside: tokio::task::JoinSet<()>,
 }
 
 impl Running {
     /// Starts all threads and tasks. To be called in a tokio runtime.
     ///
-    /// `patient_done`: a patient may be in view who has a result already, and must leave before the next exam. `service` gets
-    /// the commands that concern the daemon as a whole.
-    pub fn start(prepared: Prepared, patient_done: bool, service: mpsc::Sender<Open>) -> std::io::Result<Self> {
+    /// `service` gets the commands that concern the daemon as a whole.
+    pub fn start(prepared: Prepared, carried: Carried, service: mpsc::Sender<Open>) -> std::io::Result<Self> {
+        let Carried { patient_done, history } = carried;
         let Prepared { config, pipeline, outbox, stock } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let (slot, camera_stop, drain) = (Arc::new(Slot::new()), Arc::new(Stop::new()), Arc::new(Stop::new()));
@@ -161,7 +183,8 @@ impl Running {
         let (alive, pixels_ended) = oneshot::channel();
         let (close, close_seen) = watch::channel(false);
         let stored = Arc::new(Notify::new());
-        let (orders_in, orders) = std::sync::mpsc::channel();
+        let (control, orders) = ExamControl::new(board.clone());
+        let preview = Arc::new(Preview::default());
         outbox.set_limits(config.outbox);
         board.outbox(stock);
         show_update(&board, &config);
@@ -174,6 +197,7 @@ impl Running {
             board: board.clone(),
             drain: drain.clone(),
             orders,
+            preview: preview.clone(),
             exams: exams_in,
             notes: Notes::default(),
             with_cutouts: records.with_cutouts(),
@@ -194,12 +218,13 @@ impl Running {
             stop: camera_stop.clone(),
         };
         let camera = camera.start()?;
-        let keeper = tokio::spawn(keep(exams_out, outbox.clone(), records, board.clone(), stored.clone()));
+        let keeper =
+            tokio::spawn(keep(exams_out, outbox.clone(), records, board.clone(), history.clone(), stored.clone()));
         let clerk = Arc::new(Clerk {
             outbox: outbox.clone(),
             stored: stored.clone(),
             board: board.clone(),
-            exam: orders_in,
+            control: control.clone(),
             service,
         });
         let commanded = config.mqtt.commands.then(|| clerk.clone());
@@ -211,6 +236,31 @@ impl Running {
         if config.mqtt.telemetry_s > 0 {
             let every = Duration::from_secs(config.mqtt.telemetry_s.into());
             beside.spawn(telemetry::report(sources.clone(), config.device_id.clone(), every, stored));
+        }
+        beside.spawn(local::serve(
+            config.state_dir.clone(),
+            config.device_id.clone(),
+            sources.clone(),
+            control.clone(),
+        ));
+        let pictures = spawn_preview(&preview, &slot)?;
+        if config.kiosk.page {
+            let kiosk = |words| Kiosk {
+                device_id: config.device_id.clone(),
+                board: board.clone(),
+                history: history.clone(),
+                preview: preview.clone(),
+                control,
+                words: Arc::new(words),
+            };
+            let settings = config.kiosk.clone();
+            match kiosk::open(&settings).and_then(|door| Ok((door, Words::load(settings.words.as_deref())?))) {
+                Ok((door, words)) => {
+                    let kiosk = kiosk(words);
+                    beside.spawn(async move { kiosk::serve(door, &settings, kiosk).await });
+                }
+                Err(error) => tracing::error!("there is no page: {error}"),
+            }
         }
         if let Some(address) = config.metrics.listen {
             match metrics::listen(address) {
@@ -233,6 +283,9 @@ impl Running {
             keeper,
             link,
             clerk,
+            preview,
+            pictures,
+            history,
             beside,
         })
     }
@@ -285,15 +338,14 @@ impl Running {
 
     /// Stops in the order of the data: the exam in hand ends or times out, its result is written and sent.
     ///
-    /// Takes at most 5 seconds; what hangs longer is left behind and logged. Says whether a patient is in view who
-    /// has a result already.
-    pub async fn finish(mut self) -> bool {
+    /// Takes at most 5 seconds; what hangs longer is left behind and logged. Gives what whoever takes over needs.
+    pub async fn finish(mut self) -> Carried {
         self.drain.request();
-        self.beside.abort_all();
         if timeout(EXAM_PATIENCE, self.pixels_ended).await.is_err() {
             tracing::warn!("the exam in hand did not end in time and is given up");
         }
         self.slot.close();
+        self.preview.close();
         self.camera_stop.request();
         let camera_end = Instant::now() + CAMERA_PATIENCE;
         // The pixel thread is the only sender: when it is gone, the keeper writes what is left and ends.
@@ -304,8 +356,11 @@ impl Running {
         if timeout(BROKER_PATIENCE + GRACE, self.link).await.is_err() {
             tracing::error!("the link to the broker did not end in time");
         }
-        let threads =
-            tokio::task::spawn_blocking(move || [("pixel", self.pixels.join()), ("camera", self.camera.join())]);
+        // Whoever takes over opens the same ports.
+        let _ = timeout(GRACE, self.beside.shutdown()).await;
+        let threads = tokio::task::spawn_blocking(move || {
+            [("pixel", self.pixels.join()), ("camera", self.camera.join()), ("preview", self.pictures.join())]
+        });
         match timeout(GRACE.max(camera_end.saturating_duration_since(Instant::now())), threads).await {
             Ok(Ok(ends)) => {
                 for (name, _) in ends.into_iter().filter(|(_, end)| end.is_err()) {
@@ -322,7 +377,8 @@ impl Running {
             [&figures.captured, &figures.analysed, &figures.missed, &figures.late, &figures.damaged]
                 .map(|counter| counter.get());
         tracing::info!(captured, analysed, dropped = self.slot.dropped(), missed, late, damaged, "stopped");
-        matches!(self.board.watch().borrow().exam.phase, Phase::Result | Phase::Cancelled)
+        let patient_done = matches!(self.board.watch().borrow().exam.phase, Phase::Result | Phase::Cancelled);
+        Carried { patient_done, history: self.history }
     }
 }
 
@@ -347,6 +403,7 @@ struct PixelThread {
     board: Arc<Board>,
     drain: Arc<Stop>,
     orders: std::sync::mpsc::Receiver<ExamOrder>,
+    preview: Arc<Preview>,
     exams: mpsc::Sender<Finished>,
     notes: Notes,
     with_cutouts: bool,
@@ -386,7 +443,9 @@ impl PixelThread {
                 Taken::Frame(frame, at) => {
                     let now = Instant::now();
                     let analysis = self.pipeline.analyse(&frame, at);
-                    self.slot.give_back(frame);
+                    if let Some(frame) = self.preview.offer(frame, self.pipeline.roi()) {
+                        self.slot.give_back(frame);
+                    }
                     self.board.analysed(&analysis.times, &analysis.outcome);
                     if let Some(error) = &analysis.failure {
                         failures += u32::from(error.may_pass() && analysis.outcome == Err(Rejection::EngineFailed));

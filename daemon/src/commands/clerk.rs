@@ -4,28 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
 use super::{Command, ModelUpdate, Outcome, Reason, Refused, Response, Verb, parse};
 use crate::board::Board;
+use crate::control::ExamControl;
 use crate::exam::NotNow;
 use crate::publish::{Accepted, Outbox};
 
 /// How long the kiosk shows that it is the one.
 const IDENTIFY: Duration = Duration::from_secs(30);
-/// The pixel thread looks at its orders with every frame.
-const EXAM_PATIENCE: Duration = Duration::from_secs(2);
 /// A name that nobody knows can be of any length.
 const LONGEST_NAME: usize = 64;
-
-/// What the pixel thread is asked for.
-#[derive(Debug)]
-pub enum ExamOrder {
-    /// Start an exam.
-    Start(oneshot::Sender<Result<(), NotNow>>),
-    /// Cancel the one that is running.
-    Cancel(oneshot::Sender<Result<(), NotNow>>),
-}
 
 /// What the service is asked for: it takes long, and may end the daemon as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +46,8 @@ pub struct Clerk {
     pub stored: Arc<Notify>,
     /// What the kiosk shows.
     pub board: Arc<Board>,
-    /// To the pixel thread.
-    pub exam: std::sync::mpsc::Sender<ExamOrder>,
+    /// Start and cancel.
+    pub control: ExamControl,
     /// To the service.
     pub service: mpsc::Sender<Open>,
 }
@@ -101,14 +91,9 @@ impl Clerk {
     async fn carry_out(&self, command: Command) {
         let Command { id, verb, .. } = command;
         let name = verb.name();
-        let (sender, receiver) = oneshot::channel();
         let order = match verb {
-            Verb::Start if self.board.is_camera_gone() => {
-                let detail = "the camera gives no pictures".to_owned();
-                return self.answer(id, name, Outcome::Refused, Some(Reason::NotNow), detail).await;
-            }
-            Verb::Start => return self.ask(id, name, ExamOrder::Start(sender), receiver).await,
-            Verb::Cancel => return self.ask(id, name, ExamOrder::Cancel(sender), receiver).await,
+            Verb::Start => return self.tell(id, name, self.control.start().await).await,
+            Verb::Cancel => return self.tell(id, name, self.control.cancel().await).await,
             Verb::Identify => {
                 self.answer(id, name, Outcome::Done, None, String::new()).await;
                 self.board.identify(true);
@@ -126,21 +111,16 @@ impl Clerk {
         }
     }
 
-    async fn ask(
-        &self,
-        id: String,
-        name: &'static str,
-        order: ExamOrder,
-        answer: oneshot::Receiver<Result<(), NotNow>>,
-    ) {
-        let sent = self.exam.send(order).is_ok();
-        let (outcome, reason, detail) = match tokio::time::timeout(EXAM_PATIENCE, answer).await {
-            Ok(Ok(Ok(()))) => (Outcome::Done, None, String::new()),
-            Ok(Ok(Err(refusal))) => (Outcome::Refused, Some(Reason::NotNow), refusal.to_string()),
-            _ if sent => (Outcome::Failed, Some(Reason::Failed), "the kiosk is too busy to answer".into()),
-            _ => (Outcome::Refused, Some(Reason::NotNow), NotNow::Closed.to_string()),
-        };
-        self.answer(id, name, outcome, reason, detail).await;
+    async fn tell(&self, id: String, name: &'static str, done: Result<(), NotNow>) {
+        match done {
+            Ok(()) => self.answer(id, name, Outcome::Done, None, String::new()).await,
+            Err(NotNow::Busy) => {
+                self.answer(id, name, Outcome::Failed, Some(Reason::Failed), NotNow::Busy.to_string()).await;
+            }
+            Err(refusal) => {
+                self.answer(id, name, Outcome::Refused, Some(Reason::NotNow), refusal.to_string()).await;
+            }
+        }
     }
 
     /// Answers an order of the service.

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use clerk::{Clerk, ExamOrder, Open, Order};
+pub use clerk::{Clerk, Open, Order};
 
 /// How far ahead a command may expire: its id is remembered until then.
 const LONGEST_DAYS: i64 = 7;

@@ -3,6 +3,7 @@
 //! docs/reference/config.md is written from these types and their comments, see [`reference()`].
 
 mod camera;
+mod kiosk;
 mod load;
 mod locator;
 mod model;
@@ -23,6 +24,7 @@ use crate::models::Slots;
 use crate::pipeline::Parts;
 
 pub use camera::{Camera, GstreamerCamera, Pace, PhantomCamera, Replay, V4lCamera, V4lFormat};
+pub use kiosk::{Kiosk, PageTls};
 pub use load::{ConfigError, Problem, load, parse};
 pub use locator::{Locator, Roi};
 pub use model::{EngineKind, Model, TensorRt, Updates, WantedPrecision};
@@ -74,6 +76,9 @@ pub struct Config {
     /// What waits on the disk while the broker is away.
     #[serde(default)]
     pub outbox: Outbox,
+    /// The page of the kiosk.
+    #[serde(default)]
+    pub kiosk: Kiosk,
     /// Figures for Prometheus.
     #[serde(default)]
     pub metrics: Metrics,
@@ -288,6 +293,7 @@ impl Config {
         paths.extend(&mut self.model.tensorrt.library);
         paths.push(&mut self.model.tensorrt.cache);
         paths.extend(self.mqtt.files());
+        paths.extend(self.kiosk.files());
         paths.extend(self.model.updates.iter_mut().flat_map(Updates::files));
         paths.extend(self.camera.replay.iter_mut().flat_map(|replay| &mut replay.pictures));
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
@@ -330,6 +336,12 @@ impl Config {
             if self.mqtt.host.contains(':') {
                 found.push(("mqtt.host", "TLS needs the name of the broker, or an IPv4 address".into()));
             }
+        }
+        let page = &self.kiosk;
+        if !page.listen.ip().is_loopback() && (page.tls.is_none() || page.token_file.is_none()) {
+            let text =
+                format!("at {} the network can reach the page: it then needs tls and token_file", page.listen.ip());
+            found.push(("kiosk.listen", text));
         }
         if let Some(listen) = self.metrics.listen.filter(|listen| !listen.ip().is_loopback()) {
             let text = format!("{} is not an address of this machine only, such as 127.0.0.1", listen.ip());

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{Kind, Outbox};
 use crate::board::Board;
+use crate::history::History;
 use crate::records::{Finished, Records};
 
 /// Wait before a failed write is tried again: a full disk is not mended in milliseconds.
@@ -23,6 +24,7 @@ pub async fn keep(
     outbox: Arc<Outbox>,
     records: Records,
     board: Arc<Board>,
+    history: Arc<History>,
     stored: Arc<Notify>,
 ) {
     let mut patience = Duration::ZERO;
@@ -70,6 +72,7 @@ pub async fn keep(
         // Ids only: a verdict is about somebody's health, and logs travel.
         tracing::info!(id = %result.id, "exam finished");
         board.figures().exam(verdict);
+        history.add(finished.result.clone());
         stored.notify_one();
         // After the result, and once: a record that the disk does not take holds up nothing.
         let records = records.clone();

@@ -95,8 +95,9 @@ pub struct Sources {
     pub outbox: Arc<Outbox>,
 }
 
-/// The counts at the last telemetry.
-struct Last {
+/// The counts at the last reading, from which rates and means are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter {
     at: Instant,
     analysed: u64,
     stages: [(u64, u64); Stage::ALL.len()],
@@ -104,67 +105,74 @@ struct Last {
 
 /// Writes telemetry into the outbox for ever, and rings `stored` each time.
 pub async fn report(sources: Sources, device_id: String, every: Duration, stored: Arc<Notify>) {
-    let mut last = Last { at: Instant::now(), analysed: 0, stages: Default::default() };
+    let mut meter = Meter::new(&sources);
     loop {
         tokio::time::sleep(every).await;
         let (from, device_id) = (sources.clone(), device_id.clone());
         let done = tokio::task::spawn_blocking(move || {
             let stock = from.outbox.stock()?;
-            let (telemetry, now) = read(&from, device_id, stock, &last);
+            let telemetry = meter.read(&from, device_id, stock);
             // Its fields are text and numbers, which can always be written.
             let payload = serde_json::to_vec(&telemetry).unwrap_or_default();
-            from.outbox.add(Kind::Telemetry, &payload, telemetry.at).map(|_| now)
+            from.outbox.add(Kind::Telemetry, &payload, telemetry.at).map(|_| meter)
         });
-        last = match done.await {
-            Ok(Ok(now)) => now,
-            Ok(Err(error)) => {
-                tracing::warn!("telemetry: {error}");
-                Last { at: Instant::now(), analysed: sources.board.figures().analysed.get(), stages: sums(&sources) }
-            }
+        match done.await {
+            Ok(Ok(read)) => meter = read,
+            Ok(Err(error)) => tracing::warn!("telemetry: {error}"),
             Err(_) => return,
-        };
+        }
         stored.notify_one();
     }
 }
 
-fn sums(sources: &Sources) -> [(u64, u64); Stage::ALL.len()] {
-    std::array::from_fn(|stage| sources.board.figures().stages[stage].sum())
-}
+impl Meter {
+    /// The counts as they are now.
+    pub fn new(sources: &Sources) -> Self {
+        let figures = sources.board.figures();
+        let stages = std::array::from_fn(|stage| figures.stages[stage].sum());
+        Self { at: Instant::now(), analysed: figures.analysed.get(), stages }
+    }
 
-fn read(sources: &Sources, device_id: String, stock: Stock, last: &Last) -> (Telemetry, Last) {
-    let figures = sources.board.figures();
-    let now = Last { at: Instant::now(), analysed: figures.analysed.get(), stages: sums(sources) };
-    let mean = |stage: Stage| {
-        let ((sum, count), (sum_before, count_before)) = (now.stages[stage as usize], last.stages[stage as usize]);
-        let count = count - count_before;
-        (count > 0).then(|| rounded((sum - sum_before) as f64 / count as f64 / 1e6, 1000.0))
-    };
-    let seconds = (now.at - last.at).as_secs_f64().max(1e-3);
-    let telemetry = Telemetry {
-        schema: 1,
-        device_id,
-        at: Timestamp::now(),
-        uptime_s: sources.board.uptime().as_secs(),
-        fps: rounded((now.analysed - last.analysed) as f64 / seconds, 10.0),
-        frames: Frames {
-            captured: figures.captured.get(),
-            analysed: now.analysed,
-            dropped: sources.slot.dropped(),
-            missed: figures.missed.get(),
-            damaged: figures.damaged.get(),
-            late: figures.late.get(),
-        },
-        latency_ms: Latency {
-            locate: mean(Stage::Locate),
-            quality: mean(Stage::Quality),
-            cutout: mean(Stage::Cutout),
-            inference: mean(Stage::Inference),
-        },
-        temperatures_c: machine::temperatures(),
-        memory_mib: rounded(machine::memory() as f64 / f64::from(1 << 20), 10.0),
-        outbox: Waiting { waiting: stock.results, telemetry: stock.telemetry, bytes: stock.bytes, lost: stock.lost },
-    };
-    (telemetry, now)
+    /// The figures since the last reading.
+    pub fn read(&mut self, sources: &Sources, device_id: String, stock: Stock) -> Telemetry {
+        let figures = sources.board.figures();
+        let last = std::mem::replace(self, Self::new(sources));
+        let mean = |stage: Stage| {
+            let ((sum, count), (sum_before, count_before)) = (self.stages[stage as usize], last.stages[stage as usize]);
+            let count = count - count_before;
+            (count > 0).then(|| rounded((sum - sum_before) as f64 / count as f64 / 1e6, 1000.0))
+        };
+        let seconds = (self.at - last.at).as_secs_f64().max(1e-3);
+        Telemetry {
+            schema: 1,
+            device_id,
+            at: Timestamp::now(),
+            uptime_s: sources.board.uptime().as_secs(),
+            fps: rounded((self.analysed - last.analysed) as f64 / seconds, 10.0),
+            frames: Frames {
+                captured: figures.captured.get(),
+                analysed: self.analysed,
+                dropped: sources.slot.dropped(),
+                missed: figures.missed.get(),
+                damaged: figures.damaged.get(),
+                late: figures.late.get(),
+            },
+            latency_ms: Latency {
+                locate: mean(Stage::Locate),
+                quality: mean(Stage::Quality),
+                cutout: mean(Stage::Cutout),
+                inference: mean(Stage::Inference),
+            },
+            temperatures_c: machine::temperatures(),
+            memory_mib: rounded(machine::memory() as f64 / f64::from(1 << 20), 10.0),
+            outbox: Waiting {
+                waiting: stock.results,
+                telemetry: stock.telemetry,
+                bytes: stock.bytes,
+                lost: stock.lost,
+            },
+        }
+    }
 }
 
 fn rounded(value: f64, steps: f64) -> f64 {

@@ -1,0 +1,74 @@
+//! The page of the kiosk: what the clinic sees, in a browser on this machine.
+//!
+//! One page, one connection. The page learns everything over a WebSocket and asks for everything over it, see [`live`]; what
+//! else can be fetched never changes. docs/design/kiosk.md says why.
+
+mod guard;
+mod listen;
+mod live;
+mod preview;
+mod words;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::board::Board;
+use crate::config;
+use crate::control::ExamControl;
+use crate::history::History;
+
+pub use guard::Guard;
+pub use listen::{Door, open};
+pub use preview::{Picture, Preview};
+pub use words::Words;
+
+/// What the page shows and asks for.
+#[derive(Clone, Debug)]
+pub struct Kiosk {
+    /// The name of this kiosk.
+    pub device_id: String,
+    /// The state.
+    pub board: Arc<Board>,
+    /// The last results.
+    pub history: Arc<History>,
+    /// The picture.
+    pub preview: Arc<Preview>,
+    /// Start and cancel.
+    pub control: ExamControl,
+    /// All texts.
+    pub words: Arc<Words>,
+}
+
+/// Answers requests for ever.
+pub async fn serve(door: Door, settings: &config::Kiosk, kiosk: Kiosk) {
+    let guard = match Guard::new(settings) {
+        Ok(guard) => Arc::new(guard),
+        Err(error) => return tracing::error!("kiosk: {error}"),
+    };
+    let router = Router::new()
+        .route("/", get(|| async { fixed("text/html; charset=utf-8", include_str!("page/index.html")) }))
+        .route("/style.css", get(|| async { fixed("text/css; charset=utf-8", include_str!("page/style.css")) }))
+        .route("/script.js", get(|| async { fixed("text/javascript; charset=utf-8", include_str!("page/script.js")) }))
+        .route("/icon.svg", get(|| async { fixed("image/svg+xml", include_str!("page/icon.svg")) }))
+        .route("/words.json", get(words))
+        .route("/live", get(live::connect))
+        .with_state(kiosk)
+        .layer(middleware::from_fn_with_state(guard, guard::check));
+    listen::serve(door, router).await;
+}
+
+fn fixed(kind: &'static str, text: &'static str) -> Response {
+    // A newer program may have a newer page: it is asked for each time, and is small.
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
+async fn words(State(kiosk): State<Kiosk>) -> Response {
+    let json = serde_json::to_string(&*kiosk.words).unwrap_or_default();
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], json).into_response()
+}
