@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -51,6 +51,11 @@ test-tensorrt-rtx:
 	scripts/tensorrt-rtx.sh
 	ANEMIA_TENSORRT_RTX=$(CURDIR)/.deps/tensorrt-rtx/libanemia_tensorrt.so \
 		cargo test --package anemia-engine --test tensorrt_rtx -- --nocapture
+
+# The page of the kiosk in a headless Chromium, which it installs: exams by click, keyboard and MQTT, languages, accessibility.
+test-kiosk: deps
+	@scripts/deps.sh kiosk
+	cargo test --package anemiad --test kiosk
 
 # The package of the daemon, in dist/.
 deb: build

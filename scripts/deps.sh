@@ -27,6 +27,12 @@ plugin() { # FILE PACKAGE
 plugin libgstvideotestsrc.so gstreamer1.0-plugins-base
 [ "${1:-}" != test ] || plugin libgstpng.so gstreamer1.0-plugins-good
 [ "${1:-}" != bench-capture ] || compgen -G '/usr/lib/*/libyuv.so.0' >/dev/null || packages+=(libyuv0)
+if [ "${1:-}" = kiosk ]; then
+    need chromium chromium
+    need chromedriver chromium-driver
+    need mosquitto mosquitto
+    need curl curl
+fi
 [ "${1:-}" != bench-outbox ] || need mosquitto_pub mosquitto-clients
 [ "${1:-}" != memory ] || need valgrind valgrind
 if [ "${1:-}" = vm ]; then
@@ -88,4 +94,20 @@ PYTHON
     cp "$work/libonnxruntime.so" "$folder/.partial"
     mv "$folder/.partial" "$folder/libonnxruntime.so"
     cp "$requirements" "$stamp"
+fi
+
+# The accessibility checker axe, a script that a package for Python happens to carry.
+folder=.deps/axe
+requirements=scripts/requirements-axe.txt
+if [ "${1:-}" = kiosk ] && ! cmp -s "$requirements" "$folder/installed-from"; then
+    echo "deps: fetching axe"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+        --dest "$work" --requirement "$requirements"
+    mkdir -p "$folder"
+    python3 -c 'import glob, sys, zipfile
+(wheel,) = glob.glob(sys.argv[1] + "/*.whl")
+open(sys.argv[2], "wb").write(zipfile.ZipFile(wheel).read("axe_playwright_python/axe.min.js"))' "$work" "$folder/axe.min.js"
+    cp "$requirements" "$folder/installed-from"
 fi
