@@ -10,7 +10,9 @@ use anemia_engine::{Board, find_library, kept_plans};
 use anemia_tensorrt::{Device, Shim};
 
 use crate::config::{self, Config, EngineKind};
+use crate::kiosk::{Guard, Words};
 use crate::output::say;
+use crate::publish::Link;
 
 /// How long the broker may take to answer.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -63,6 +65,13 @@ impl Report {
     fn all(&mut self, config: &Config) {
         self.line("state folder", writable(&config.state_dir, Bad));
         self.line("broker", broker(config));
+        if config.kiosk.page {
+            self.line("page", page(config));
+        }
+        if let Some(updates) = &config.model.updates {
+            let key = anemia_bundle::read_public_key(&updates.key);
+            self.line("model updates", key.map_or_else(Bad, |_| Good(format!("signed by {}", updates.key.display()))));
+        }
         match Bundle::open_for(&config.classifier(), Task::Classify) {
             Ok(bundle) => {
                 let manifest = bundle.manifest();
@@ -163,6 +172,14 @@ fn writable(folder: &Path, or: fn(String) -> Finding) -> Finding {
     match tempfile::tempfile_in(folder) {
         Ok(_) => Good(folder.display().to_string()),
         Err(error) => or(format!("{}: cannot be written: {error}", folder.display())),
+    }
+}
+
+fn page(config: &Config) -> Finding {
+    let kiosk = &config.kiosk;
+    match Guard::new(kiosk).and_then(|_| Words::load(kiosk.words.as_deref())) {
+        Ok(_) => Good(format!("http{}://{}", if kiosk.tls.is_some() { "s" } else { "" }, kiosk.listen)),
+        Err(error) => Bad(error),
     }
 }
 

@@ -39,4 +39,5 @@ pub mod report;
 pub mod run;
 pub mod service;
 pub mod slot;
+pub mod status;
 pub mod stop;

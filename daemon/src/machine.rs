@@ -27,10 +27,29 @@ fn temperatures_in(folder: &Path) -> BTreeMap<String, f64> {
 }
 
 fn all_zones(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    devices(folder, b"thermal_zone")
+}
+
+/// The type and the folder of everything whose name begins so.
+fn devices(folder: &Path, begins: &'static [u8]) -> impl Iterator<Item = (String, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let zones = entries
-        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"thermal_zone")));
-    zones.filter_map(|path| Some((fs::read_to_string(path.join("type")).ok()?.trim().to_owned(), path)))
+    let found =
+        entries.filter(move |path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(begins)));
+    found.filter_map(|path| Some((fs::read_to_string(path.join("type")).ok()?.trim().to_owned(), path)))
+}
+
+/// How far each cooling device is on (0 is off), by its name: a fan that turns, a processor that is held back. Of several with
+/// one name, the furthest.
+pub fn cooling() -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for (name, path) in devices(Path::new(ZONES), b"cooling_device") {
+        let state = fs::read_to_string(path.join("cur_state")).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if let Some(state) = state {
+            let furthest: &mut u64 = all.entry(name).or_default();
+            *furthest = (*furthest).max(state);
+        }
+    }
+    all
 }
 
 /// Memory of this process in bytes (resident), 0 where Linux does not tell.

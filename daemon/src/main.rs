@@ -8,8 +8,11 @@ use anemia_bundle::{Bundle, Precision, Task};
 use anemiad::models::Models;
 use anemiad::publish::Link;
 use anemiad::service::Refusal;
+use anemiad::status::{Exams, Status};
 use anemiad::{analyze, cameras, config, doctor, engines, phantoms, run};
 use clap::{Parser, Subcommand};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Exit code for a configuration that must be mended (EX_CONFIG of sysexits.h); systemd does not restart after it.
 const BAD_CONFIGURATION: u8 = 78;
@@ -32,6 +35,10 @@ enum Command {
     Check(ConfigFile),
     /// Look at everything that the daemon needs, and say what is wrong with it
     Doctor(ConfigFile),
+    /// Say what the daemon is doing
+    Status(Status),
+    /// Start or cancel an exam of the daemon
+    Exam(Exams),
     /// List cameras, show what they can, and save what they see
     Camera(cameras::Cameras),
     /// Build, list and measure the engines of a model
@@ -73,6 +80,8 @@ fn run_command(command: Command) -> u8 {
             true => 0,
             false => FAILURE,
         },
+        Command::Status(status) => finish(status.run()),
+        Command::Exam(exams) => finish(exams.run()),
         Command::Camera(cameras) => {
             start_log("warn");
             finish(cameras.run())
@@ -139,14 +148,21 @@ fn finish(outcome: Result<(), Refusal>) -> u8 {
     }
 }
 
-/// Logs to standard error; `RUST_LOG` chooses what. Under systemd the journal adds the time.
+/// Logs to the journal of systemd, with fields, if standard error goes there; otherwise to standard error. `RUST_LOG` chooses
+/// what.
 fn start_log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.with_ansi(false).without_time().init();
-    } else {
-        log.with_ansi(std::io::stderr().is_terminal()).init();
+    let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    // `journalctl ANEMIAD_EXAM=…` finds what was said of an exam.
+    let journal = to_journal.then(|| tracing_journald::layer().ok()).flatten();
+    let journal =
+        journal.map(|layer| layer.with_field_prefix(Some("ANEMIAD".into())).with_syslog_identifier("anemiad".into()));
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::registry().with(filter);
+    match journal {
+        Some(journal) => log.with(journal).init(),
+        None if to_journal => log.with(text.with_ansi(false).without_time()).init(),
+        None => log.with(text.with_ansi(std::io::stderr().is_terminal())).init(),
     }
 }

@@ -137,6 +137,11 @@ impl Collector for Kiosk {
         for (zone, degrees) in machine::temperatures() {
             zones.encode_family(&[("zone", zone.as_str())])?.encode_gauge(&degrees)?;
         }
+        let help = "How far a cooling device is on; 0 is off, and a processor that is held back is one";
+        let mut cooling = out.encode_descriptor("cooling_state", help, None, MetricType::Gauge)?;
+        for (device, state) in machine::cooling() {
+            cooling.encode_family(&[("device", device.as_str())])?.encode_gauge(&(state as i64))?;
+        }
         gauge(out, "memory", "Memory of the daemon (resident)", Some(&Unit::Bytes), machine::memory() as i64)?;
         let help = "Time since the daemon began with its configuration";
         gauge(out, "uptime", help, Some(&Unit::Seconds), board.uptime().as_secs() as i64)

@@ -186,3 +186,37 @@ fn telemetry_and_metrics_tell_the_same() {
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(telemetry["memory_mib"].as_f64().unwrap() > 1.0 && telemetry["fps"].as_f64().unwrap() > 1.0, "{telemetry}");
 }
+
+#[test]
+fn a_terminal_of_this_machine_asks_and_starts() {
+    let (_broker, subscriber, mut kiosk) = kiosk(STAYS, "");
+    let run = |arguments: &[&str]| {
+        let mut command = crate::support::anemiad();
+        command.args(arguments).arg("--config").arg(kiosk.config());
+        crate::support::texts(&command.output().unwrap())
+    };
+    assert_eq!(run(&["exam", "start"]).2, Some(0));
+    subscriber.result();
+    let (_, error, code) = run(&["exam", "cancel"]);
+    assert_eq!((code, error.as_str()), (Some(1), "anemiad: no exam is running\n"));
+    let (out, _, _) = run(&["status"]);
+    for words in [
+        "kiosk       test-kiosk 0.1.0, running for",
+        "camera      streaming",
+        "engine      ready, onnxruntime",
+        "broker      connected",
+        "outbox      ",
+    ] {
+        assert!(out.contains(words), "{words} in {out}");
+    }
+    let (json, _, _) = run(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["state"]["broker"]["status"], &json["device_id"]), (&"connected".into(), &"test-kiosk".into()));
+    assert!(json["figures"]["frames"]["analysed"].as_u64().unwrap() > 3);
+    kiosk.signal("KILL");
+    kiosk.wait();
+    let mut command = crate::support::anemiad();
+    let (_, error, code) =
+        crate::support::texts(&command.arg("status").arg("--config").arg(kiosk.config()).output().unwrap());
+    assert!(code == Some(1) && error.contains("is the daemon running?"), "{error}");
+}

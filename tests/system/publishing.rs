@@ -74,7 +74,7 @@ fn results_wait_for_a_broker_that_is_not_there() {
 
 /// The ids of the exams that the log calls finished.
 pub fn finished(log: &str) -> HashSet<String> {
-    ids(log, "exam finished", "id=")
+    ids(log, "exam finished", "exam=")
 }
 
 /// The ids that follow `mark` in the lines of the log that contain `words`.

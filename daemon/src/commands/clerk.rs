@@ -72,7 +72,7 @@ impl Clerk {
         match noted {
             None => return false,
             Some(Accepted::Repeat) => {
-                tracing::info!(id = command.id, "the command {name} came again and is passed over")
+                tracing::info!(command = command.id, "the command {name} came again and is passed over")
             }
             Some(Accepted::TooMany) => {
                 let detail = "too many commands are remembered until they expire".to_owned();
@@ -80,7 +80,7 @@ impl Clerk {
                 return self.store(None, &response).await;
             }
             Some(Accepted::New) => {
-                tracing::info!(id = command.id, "command {name}");
+                tracing::info!(command = command.id, "command {name}");
                 let clerk = self.clone();
                 tokio::spawn(async move { clerk.carry_out(command).await });
             }
@@ -147,7 +147,7 @@ impl Clerk {
 
     async fn answer(&self, id: String, name: &str, outcome: Outcome, reason: Option<Reason>, detail: String) {
         if outcome != Outcome::Done {
-            tracing::warn!(id, "the command {name} was not carried out: {detail}");
+            tracing::warn!(command = id, "the command {name} was not carried out: {detail}");
         }
         let response = response(Some(id.clone()), name.to_owned(), outcome, reason, detail);
         self.store(Some(id), &response).await;

@@ -62,15 +62,15 @@ pub async fn keep(
                     break;
                 }
                 Ok(Err(error)) => {
-                    tracing::error!("result {} is not on disk yet: {error}; trying again", result.id);
+                    tracing::error!(exam = %id, "result {id} is not on disk yet: {error}; trying again");
                     board.outbox_trouble(&error.to_string());
                 }
-                Err(error) => tracing::error!("result {} is not on disk yet: {error}; trying again", result.id),
+                Err(error) => tracing::error!(exam = %id, "result {id} is not on disk yet: {error}; trying again"),
             }
             tokio::time::sleep(RETRY).await;
         }
         // Ids only: a verdict is about somebody's health, and logs travel.
-        tracing::info!(id = %result.id, "exam finished");
+        tracing::info!(exam = %result.id, "exam finished");
         board.figures().exam(verdict);
         history.add(finished.result.clone());
         stored.notify_one();
@@ -78,7 +78,7 @@ pub async fn keep(
         let records = records.clone();
         let kept = tokio::task::spawn_blocking(move || records.keep(&finished, jiff::Timestamp::now()));
         if let Ok(Err(error)) = kept.await {
-            tracing::warn!("the record of exam {id} was not kept: {error}");
+            tracing::warn!(exam = %id, "the record of exam {id} was not kept: {error}");
         }
     }
 }
