@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -98,6 +98,11 @@ bench-outbox: test-deps
 # 2000 kiosks and one mosquitto on this machine: make bench-fleet KIOSKS=200 MINUTES=1 is a short one.
 bench-fleet: test-deps
 	cargo bench --package anemiad --bench fleet
+
+# The page of the kiosk: first paint, its pictures, and exams while 20 pages are open.
+bench-page: deps
+	@scripts/deps.sh kiosk
+	cargo bench --package anemiad --bench page
 
 # The work on a frame here and in a Python service with OpenCV and ONNX Runtime (which it fetches into .deps).
 bench-peer: deps

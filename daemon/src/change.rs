@@ -12,7 +12,7 @@ use crate::builds::{Builds, StopOnDrop};
 use crate::commands::{Order, Reason};
 use crate::config::{self, Config, EngineKind};
 use crate::early::Early;
-use crate::models::{Slots, install};
+use crate::models::{Slots, Trial, install};
 use crate::rebuild::PlansAside;
 use crate::service::{Opened, Prepared, Refusal, Running};
 
@@ -37,7 +37,14 @@ pub(crate) async fn first(path: &Path) -> Result<Prepared, Refusal> {
 pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order>) -> Result<Prepared, Failed> {
     let next = |outcome: Result<Prepared, Refusal>| outcome.map_err(|refusal| (Reason::Failed, refusal.to_string()));
     match order {
-        None | Some(Order::Reload) => next(open(path, Some(running)).await),
+        None | Some(Order::Reload) => {
+            let prepared = next(open(path, Some(running)).await);
+            if let (Err((_, detail)), Ok(config)) = (&prepared, config::load(path)) {
+                // A model that was installed since, and cannot be loaded.
+                roll_back_unless(&config, detail, |trial| running.uses(trial));
+            }
+            prepared
+        }
         Some(Order::EngineRebuild) => {
             let model = &running.config().model;
             if model.engine != EngineKind::Tensorrt {
@@ -84,8 +91,12 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
 
 /// Takes newer models that still have to prove themselves out of use; says whether there were any.
 pub(crate) fn roll_back(config: &Config, reason: &str) -> bool {
+    roll_back_unless(config, reason, |_| false)
+}
+
+fn roll_back_unless(config: &Config, reason: &str, is_good: impl Fn(&Trial) -> bool) -> bool {
     let mut any = false;
-    for slots in slots(config).iter().filter(|slots| slots.trial().is_some()) {
+    for slots in slots(config).iter().filter(|slots| slots.trial().is_some_and(|trial| !is_good(&trial))) {
         match slots.roll_back(reason) {
             Ok(detail) => {
                 tracing::error!("{detail}");
@@ -103,7 +114,8 @@ pub(crate) fn confirm_trials(running: &Running) {
         return;
     }
     for slots in slots(running.config()) {
-        let Some(trial) = slots.trial() else { continue };
+        // One that was installed since is not the one that works here.
+        let Some(trial) = slots.trial().filter(|trial| running.uses(trial)) else { continue };
         match slots.confirm() {
             Ok(()) => {
                 tracing::info!("{} has proven itself", trial.model);

@@ -185,6 +185,9 @@ fn page(config: &Config) -> Finding {
 
 fn broker(config: &Config) -> Finding {
     let (host, port) = (&config.mqtt.host, config.mqtt.port);
+    if let Err(error) = Link::check(&config.mqtt, &config.device_id) {
+        return Bad(error);
+    }
     let address = match (host.as_str(), port).to_socket_addrs().map(|mut found| found.next()) {
         Ok(Some(address)) => address,
         Ok(None) => return Bad(format!("{host}: has no address")),

@@ -70,7 +70,8 @@ fn main() -> ExitCode {
 fn run_command(command: Command) -> u8 {
     match command {
         Command::Run(file) => {
-            start_log("info");
+            // The client says of each refusal what we say once.
+            start_log("info,rumqttc=error");
             let code = finish(in_runtime(run::run(&file.config)).and_then(|outcome| outcome));
             // A thread may be left behind in TensorRT or CUDA, where nothing can stop it.
             anemia_tensorrt::exit_at_once(code)

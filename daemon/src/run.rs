@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::board::{ConfigStatus, UpdateStatus};
 use crate::change;
-use crate::commands::{Open, Order};
+use crate::commands::{Open, Order, Reason};
 use crate::service::{Carried, Prepared, Refusal, Running};
 
 /// Commands that wait for the service.
@@ -86,6 +86,7 @@ async fn serve(
                 continue;
             }
         };
+        let config_before = running.board().watch().borrow().config.clone();
         // systemd wants both in one message.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -124,16 +125,20 @@ async fn serve(
                 };
             }
             Ok(Err((reason, detail))) => {
-                tracing::error!("the change is refused and everything stays as it is: {detail}");
-                match open {
-                    Some(open) => {
-                        if matches!(open.order, Order::ModelUpdate(_)) {
+                match &open {
+                    None | Some(Open { order: Order::Reload, .. }) => {
+                        running.board().config(ConfigStatus::Refused, &detail);
+                    }
+                    Some(Open { order, .. }) => {
+                        if matches!(order, Order::ModelUpdate(_)) && reason != Reason::NotAllowed {
                             running.board().update(UpdateStatus::RolledBack, &detail);
                         }
-                        running.board().config(ConfigStatus::Applied, "");
-                        running.clerk().close(open, Err((reason, detail))).await;
+                        running.board().config(config_before.status, &config_before.detail);
                     }
-                    None => running.board().config(ConfigStatus::Refused, &detail),
+                }
+                match open {
+                    Some(open) => running.clerk().close(open, Err((reason, detail))).await,
+                    None => tracing::error!("the new configuration is refused and the old one stays: {detail}"),
                 }
                 tell(&[NotifyState::Ready, NotifyState::Status("running; the last change is refused")]);
             }

@@ -21,7 +21,7 @@ use crate::history::History;
 use crate::kiosk::{self, Kiosk, Preview, Words};
 use crate::local;
 use crate::metrics;
-use crate::models::Slots;
+use crate::models::{Slots, Trial};
 use crate::pipeline::Pipeline;
 use crate::publish::telemetry::{self, Sources};
 use crate::publish::{Link, Outbox, Stock, keep, prune_hourly};
@@ -163,6 +163,8 @@ pub struct Running {
     keeper: tokio::task::JoinHandle<()>,
     link: tokio::task::JoinHandle<()>,
     clerk: Arc<Clerk>,
+    /// Hashes of the manifests of classifier and locator.
+    models: [String; 2],
     preview: Arc<Preview>,
     pictures: JoinHandle<()>,
     history: Arc<History>,
@@ -178,6 +180,8 @@ impl Running {
         let Carried { patient_done, history } = carried;
         let Prepared { config, pipeline, outbox, stock } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
+        let locator = pipeline.locator().map(|locator| locator.sha256.clone());
+        let models = [pipeline.identity().sha256.clone(), locator.unwrap_or_default()];
         let (slot, camera_stop, drain) = (Arc::new(Slot::new()), Arc::new(Stop::new()), Arc::new(Stop::new()));
         let (exams_in, exams_out) = mpsc::channel(UNSAVED);
         let (alive, pixels_ended) = oneshot::channel();
@@ -283,11 +287,17 @@ impl Running {
             keeper,
             link,
             clerk,
+            models,
             preview,
             pictures,
             history,
             beside,
         })
+    }
+
+    /// Whether this daemon runs the model that is on trial.
+    pub fn uses(&self, trial: &Trial) -> bool {
+        self.models.iter().any(|sha256| trial.is_of(sha256))
     }
 
     /// Who answers commands.

@@ -220,6 +220,33 @@ fn a_model_that_fails_at_the_start_is_rolled_back_by_itself() {
 }
 
 #[test]
+fn a_model_that_was_never_loaded_is_not_trusted_and_goes_when_it_cannot_be() {
+    let (broker, workstation) = (Broker::start(), Workstation::new());
+    let (file, _) = workstation.release("9.1.0", |_| {});
+    Authority::new(workstation.folder.path(), "clinic");
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = kiosk(broker.port, &workstation);
+    kiosk.start();
+    subscriber.result();
+    let config = kiosk.config().display().to_string();
+    let (file, install) = (file.display().to_string(), ["model", "install"]);
+    run(&[install[0], install[1], &file, "--config", &config]);
+    // Longer than a model needs to prove itself: but it is the old one that runs.
+    std::thread::sleep(std::time::Duration::from_secs(22));
+    assert!(run(&["model", "list", "--config", &config]).contains("9.1.0 has to prove itself"));
+    let again = anemiad().args(install).args([&file, "--config", &config]).output().unwrap();
+    assert!(texts(&again).1.contains("has not proven itself yet"), "{:?}", texts(&again));
+    fs::write(kiosk.folder.path().join("state/models/classifier/a/fp32.onnx"), "damaged").unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("the refusal", |state| state["config"]["status"] == "refused");
+    let list = run(&["model", "list", "--config", &config]);
+    assert!(list.contains("pallor 9.1.0 was rolled back"), "{list}");
+    kiosk.signal("HUP");
+    subscriber
+        .state("the old one", |state| state["config"]["status"] == "applied" && state["model"]["version"] != "9.1.0");
+}
+
+#[test]
 fn an_installation_that_is_killed_leaves_the_old_one_or_the_new_one() {
     let workstation = Workstation::new();
     let (file, _) = workstation.release("9.1.0", |_| {});
@@ -229,6 +256,8 @@ fn an_installation_that_is_killed_leaves_the_old_one_or_the_new_one() {
     fs::create_dir_all(kiosk.folder.path().join("state")).unwrap();
     let mut outcomes = [0, 0];
     for moment in 0..30 {
+        // From the start again.
+        let _ = anemiad().args(["model", "rollback", "--config", &config]).output().unwrap();
         let mut command = anemiad();
         command.args(["model", "install", &file.display().to_string(), "--config", &config]);
         let mut child = command.spawn().unwrap();

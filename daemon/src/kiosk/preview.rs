@@ -14,8 +14,8 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Widest and highest picture, in pixels.
 const LARGEST: [usize; 2] = [640, 480];
 const QUALITY: u8 = 70;
-/// Width of the outline, as a share of the picture.
-const OUTLINE: usize = 160;
+/// Width of the outline in pixels.
+const OUTLINE: usize = 2;
 const OUTLINE_COLOUR: [u8; 3] = [255, 221, 51];
 /// Behind everything else that wants the processor.
 const NICE: i32 = 15;
@@ -35,7 +35,7 @@ pub struct Preview {
 struct Inbox {
     frame: Option<Frame>,
     roi: Roi,
-    last: Option<Instant>,
+    due: Option<Instant>,
     closed: bool,
 }
 
@@ -58,13 +58,14 @@ impl Preview {
             return Some(frame);
         }
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        let early = inbox.last.is_some_and(|last| last.elapsed() < EVERY);
-        if early || inbox.frame.is_some() || inbox.closed {
+        let now = Instant::now();
+        if inbox.due.is_some_and(|due| now < due) || inbox.frame.is_some() || inbox.closed {
             return Some(frame);
         }
+        // Frames come when the camera wants: what one was late by, the next may be early.
+        inbox.due = Some(inbox.due.map_or(now + EVERY, |due| (due + EVERY).max(now + EVERY / 2)));
         inbox.roi.clone_from(roi);
         inbox.frame = Some(frame);
-        inbox.last = Some(Instant::now());
         self.filled.notify_one();
         None
     }
@@ -79,15 +80,15 @@ impl Preview {
     pub fn run(&self, slot: &Slot) {
         // Without the right to, it runs as everything else does.
         let _ = rustix::process::setpriority_process(None, NICE);
-        let (mut squeeze, mut roi, mut jpeg) = (Squeeze::new(), Roi::default(), Vec::new());
+        let (mut painter, mut roi) = (Painter::default(), Roi::default());
         loop {
             let waiting = |inbox: &mut Inbox| inbox.frame.is_none() && !inbox.closed;
             let locked = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
             let mut inbox = self.filled.wait_while(locked, waiting).unwrap_or_else(PoisonError::into_inner);
-            let Some(mut frame) = inbox.frame.take() else { return };
+            let Some(frame) = inbox.frame.take() else { return };
             std::mem::swap(&mut inbox.roi, &mut roi);
             drop(inbox);
-            if let Some(picture) = picture(&mut frame, &roi, &mut squeeze, &mut jpeg) {
+            if let Some(picture) = painter.picture(&frame, &roi) {
                 self.pictures.send_replace(picture);
             }
             slot.give_back(frame);
@@ -95,23 +96,40 @@ impl Preview {
     }
 }
 
-/// A small picture of a frame with the tissue outlined; `None` for an empty one.
-fn picture(frame: &mut Frame, roi: &Roi, squeeze: &mut Squeeze, jpeg: &mut Vec<u8>) -> Option<Picture> {
-    let (width, height) = (frame.width(), frame.height());
-    if width == 0 || height == 0 {
-        return None;
+/// Makes pictures, in memory that it keeps.
+#[derive(Default)]
+struct Painter {
+    squeeze: Squeeze,
+    small: Frame,
+    roi: Roi,
+    jpeg: Vec<u8>,
+}
+
+impl Painter {
+    /// A small picture of a frame with the tissue outlined; `None` for an empty one.
+    fn picture(&mut self, frame: &Frame, roi: &Roi) -> Option<Picture> {
+        let (width, height) = (frame.width(), frame.height());
+        if width == 0 || height == 0 {
+            return None;
+        }
+        let share = (LARGEST[0] as f64 / width as f64).min(LARGEST[1] as f64 / height as f64).min(1.0);
+        let [across, down] = [width, height].map(|side| ((side as f64 * share).round() as usize).max(1));
+        let pixels = if share < 1.0 { self.squeeze.squeeze(frame, across, down) } else { frame.rgb() };
+        self.small.set_rgb(across, down, pixels);
+        if !roi.is_empty() {
+            // The outline of the small picture: at its edges there are fewer pixels to ask.
+            let [left, right] = [roi.x() * across / width, ((roi.x() + roi.width()) * across).div_ceil(width)];
+            let [top, bottom] = [roi.y() * down / height, ((roi.y() + roi.height()) * down).div_ceil(height)];
+            let inside = |x: usize, y: usize| roi.contains(x * width / across, y * height / down);
+            self.roi.set_from(left, top, right.min(across), bottom.min(down), inside);
+            draw_outline(&mut self.small, &self.roi, OUTLINE_COLOUR, OUTLINE);
+        }
+        self.jpeg.clear();
+        let mut encoder = Encoder::new(&mut self.jpeg, QUALITY);
+        encoder.set_sampling_factor(SamplingFactor::F_2_2);
+        encoder.encode(self.small.rgb(), across as u16, down as u16, ColorType::Rgb).ok()?;
+        Some(Picture::from(self.jpeg.as_slice()))
     }
-    if !roi.is_empty() {
-        draw_outline(frame, roi, OUTLINE_COLOUR, (width / OUTLINE).max(1));
-    }
-    let share = (LARGEST[0] as f64 / width as f64).min(LARGEST[1] as f64 / height as f64).min(1.0);
-    let [small_width, small_height] = [width, height].map(|side| ((side as f64 * share).round() as usize).max(1));
-    let pixels = if share < 1.0 { squeeze.squeeze(frame, small_width, small_height) } else { frame.rgb() };
-    jpeg.clear();
-    let mut encoder = Encoder::new(&mut *jpeg, QUALITY);
-    encoder.set_sampling_factor(SamplingFactor::F_2_2);
-    encoder.encode(pixels, small_width as u16, small_height as u16, ColorType::Rgb).ok()?;
-    Some(Picture::from(jpeg.as_slice()))
 }
 
 #[cfg(test)]
@@ -147,16 +165,15 @@ mod tests {
 
     #[test]
     fn the_tissue_is_outlined_and_pictures_of_any_size_are_made() {
-        let (mut squeeze, mut roi, mut jpeg) = (Squeeze::new(), Roi::default(), Vec::new());
+        let (mut painter, mut roi) = (Painter::default(), Roi::default());
         roi.set_from(400, 200, 600, 300, |_, _| true);
-        let mut frame = Frame::new(1280, 720);
-        let made = picture(&mut frame, &roi, &mut squeeze, &mut jpeg).unwrap();
+        let made = painter.picture(&Frame::new(1280, 720), &roi).unwrap();
         let read = image::load_from_memory(&made).unwrap().to_rgb8();
-        let [red, green, blue] = read.get_pixel(198, 125).0;
+        let [red, green, blue] = read.get_pixel(199, 125).0;
         assert!(red > 150 && green > 120 && blue < 120, "{red} {green} {blue}");
         for (width, height) in [(1, 1), (640, 480), (480, 640), (3840, 2160), (17, 1000)] {
-            assert!(picture(&mut Frame::new(width, height), &Roi::default(), &mut squeeze, &mut jpeg).is_some());
+            assert!(painter.picture(&Frame::new(width, height), &roi).is_some());
         }
-        assert!(picture(&mut Frame::default(), &Roi::default(), &mut squeeze, &mut jpeg).is_none());
+        assert!(painter.picture(&Frame::default(), &Roi::default()).is_none());
     }
 }

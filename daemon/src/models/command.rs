@@ -120,6 +120,7 @@ impl Models {
 fn list(config: &Config) -> Result<(), Refusal> {
     for (task, shipped) in [(Task::Classify, config.model.bundle.clone()), (Task::Locate, config.locator.folder())] {
         let slots = Slots::new(&config.state_dir, task);
+        slots.check().map_err(|error| failure(format!("{}: {error}", config.state_dir.display())))?;
         let current = slots.current();
         let line = |folder: &Path, mark: &str| match Bundle::open(folder) {
             Ok(bundle) => {

@@ -36,16 +36,24 @@ pub fn install(
     };
     // What the bundle is for is known when it is there; until then it is with the classifiers.
     let slots = Slots::new(&config.state_dir, Task::Classify);
+    let _lock = slots.lock().map_err(|error| format!("{}: {error}", config.state_dir.display()))?;
     let staging = slots.staging().map_err(|error| format!("{}: {error}", config.state_dir.display()))?;
     let done = stage(config, updates, source, sha256, &staging, follow);
-    let done = done.and_then(|(task, model)| {
+    let done = done.and_then(|(task, model, sha256)| {
         let slots = Slots::new(&config.state_dir, task);
+        if let Some(trial) = slots.trial() {
+            // Or what has not proven itself would be what is rolled back to.
+            return Err(format!(
+                "{} is in use and has not proven itself yet: wait, or roll it back first",
+                trial.model
+            ));
+        }
         let failed = |error: std::io::Error| format!("{}: {error}", config.state_dir.display());
         let staged = if task == Task::Classify { staging.clone() } else { slots.staging().map_err(failed)? };
         if staged != staging {
             fs::rename(&staging, &staged).map_err(failed)?;
         }
-        slots.switch(&staged, &model).map_err(failed)?;
+        slots.switch(&staged, &model, &sha256).map_err(failed)?;
         Ok(Installed { model, slots })
     });
     if done.is_err() {
@@ -62,7 +70,7 @@ fn stage(
     sha256: Option<&str>,
     staging: &Path,
     follow: &mut Follow<'_>,
-) -> Result<(Task, String), String> {
+) -> Result<(Task, String, String), String> {
     let archive = staging.join("incoming.anemia");
     let path = if source.starts_with("https://") {
         let Some(sha256) = sha256 else { return Err("a model from the network needs its sha256".into()) };
@@ -97,7 +105,7 @@ fn stage(
     }
     // Opening loads, and for TensorRT builds, the network and proves it by its self-test.
     Pipeline::open(&parts, follow).map_err(|error| format!("{model} does not run here: {error}"))?;
-    Ok((task, model))
+    Ok((task, model, bundle.sha256().to_string()))
 }
 
 /// What no signature covers does not come in.

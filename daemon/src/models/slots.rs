@@ -45,8 +45,17 @@ pub struct Trial {
     before: Option<Slot>,
     /// Starts of the daemon since.
     starts: u32,
+    /// SHA-256 of its manifest: only a daemon that runs this model can say that it works.
+    sha256: String,
     /// Name and version, for people.
     pub model: String,
+}
+
+impl Trial {
+    /// Whether this is the model whose manifest has this hash.
+    pub fn is_of(&self, sha256: &str) -> bool {
+        self.sha256 == sha256
+    }
 }
 
 /// What came of the last update.
@@ -116,8 +125,27 @@ impl Slots {
         Ok(staging)
     }
 
+    /// Whether what is installed can be looked at by whoever runs this.
+    pub fn check(&self) -> io::Result<()> {
+        match self.folder.join(CURRENT).symlink_metadata() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Held while something is installed; another installation is refused meanwhile.
+    pub fn lock(&self) -> io::Result<File> {
+        fs::create_dir_all(&self.folder)?;
+        let file = File::create(self.folder.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(io::Error::other("another installation is running")),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Takes the bundle in the staging folder, which was tried, into use. It then has to prove itself.
-    pub fn switch(&self, staged: &Path, model: &str) -> io::Result<()> {
+    pub fn switch(&self, staged: &Path, model: &str, sha256: &str) -> io::Result<()> {
         let before = self.current_slot();
         let slot = before.map_or(Slot::A, Slot::other);
         // The slot that is not in use: nothing reads it.
@@ -128,7 +156,9 @@ impl Slots {
         sync_all(staged)?;
         fs::rename(staged, &folder)?;
         File::open(&self.folder)?.sync_all()?;
-        self.write(TRIAL, &Trial { before, starts: 0, model: model.to_owned() })?;
+        // What came of an earlier update says nothing about this one.
+        remove_if_there(&self.folder.join(LAST))?;
+        self.write(TRIAL, &Trial { before, starts: 0, sha256: sha256.to_owned(), model: model.to_owned() })?;
         self.link(Some(slot))
     }
 
@@ -189,8 +219,13 @@ impl Slots {
         }
         let detail = format!("{model} was rolled back: {reason}");
         self.write(LAST, &Last { rolled_back: true, detail: detail.clone() })?;
+        let gone = self.current();
         self.link(before)?;
         remove_if_there(&self.folder.join(TRIAL))?;
+        // Nobody wants it again, least of all the next rollback.
+        if let Some(gone) = gone {
+            fs::remove_dir_all(gone)?;
+        }
         Ok(detail)
     }
 
@@ -262,7 +297,7 @@ mod tests {
     fn install(slots: &Slots, version: &str) {
         let staging = slots.staging().unwrap();
         fs::write(staging.join("version"), version).unwrap();
-        slots.switch(&staging, version).unwrap();
+        slots.switch(&staging, version, "").unwrap();
     }
 
     fn version(slots: &Slots) -> Option<String> {
@@ -284,6 +319,9 @@ mod tests {
         assert_eq!(fs::read_to_string(slots.other().unwrap().join("version")).unwrap(), "2");
         slots.roll_back("by hand").unwrap();
         assert_eq!(version(&slots).as_deref(), Some("2"));
+        slots.roll_back("by hand").unwrap();
+        assert_eq!(version(&slots), None, "and then that of the configuration");
+        assert!(slots.roll_back("by hand").is_err());
     }
 
     #[test]
@@ -310,7 +348,9 @@ mod tests {
         install(&slots, "1");
         slots.confirm().unwrap();
         // Before the switch: the trial is written, the link is old.
-        slots.write(TRIAL, &Trial { before: Some(Slot::A), starts: 0, model: "2".into() }).unwrap();
+        slots
+            .write(TRIAL, &Trial { before: Some(Slot::A), starts: 0, sha256: String::new(), model: "2".into() })
+            .unwrap();
         assert_eq!((slots.trial(), slots.count_start().unwrap()), (None, None));
         assert_eq!(version(&slots).as_deref(), Some("1"));
         // A link to a slot that is gone: the configuration is in use.

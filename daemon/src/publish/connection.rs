@@ -55,7 +55,7 @@ pub(super) fn options(settings: &config::Mqtt, device_id: &str, topics: &Topics)
 }
 
 /// Why a connection failed, in words.
-pub(super) fn words(error: &ConnectionError, was_connected: bool) -> String {
+pub(super) fn words(error: &ConnectionError, was_connected: bool, with_tls: bool) -> String {
     // This one does not name what it was caused by.
     let cause: &(dyn Error + 'static) = match error {
         ConnectionError::MqttState(StateError::Deserialization(cause)) => cause,
@@ -91,8 +91,10 @@ pub(super) fn words(error: &ConnectionError, was_connected: bool) -> String {
         },
         ConnectionError::Timeout(_) => format!("no answer within {CONNECT_TIMEOUT_S} s"),
         ConnectionError::Io(error) => error.to_string(),
+        _ if was_connected && is_closed(cause) => "the broker closed the connection".into(),
         _ if !was_connected && is_closed(cause) => {
-            "the broker closed the connection before it answered; does it expect TLS at this port?".into()
+            let is_it = if with_tls { "does it speak" } else { "does it expect" };
+            format!("the broker closed the connection before it answered; {is_it} TLS at this port?")
         }
         other => other.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
     }

@@ -19,6 +19,11 @@ use crate::config;
 /// Shortest and longest wait before the next try.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
+/// A connection that was there for so short a time, so often in a row, is taken away by somebody.
+const FLEETING: (Duration, u32) = (Duration::from_secs(3), 10);
+/// The wait before the next try is then at least this.
+const FLEETING_RETRY: Duration = Duration::from_secs(1);
+
 /// Everything that the link needs.
 #[derive(Debug)]
 pub struct Link {
@@ -46,7 +51,7 @@ impl Link {
     /// `stopped`, and waits at most `patience` for the confirmations.
     pub async fn run(self, mut close: watch::Receiver<bool>, patience: Duration) {
         let topics = Topics::new(&self.device_id);
-        let mut wait = RETRY.0;
+        let (mut wait, mut fleeting) = (RETRY.0, 0);
         loop {
             let end = match connection::options(&self.settings, &self.device_id, &topics) {
                 Ok(options) => {
@@ -56,11 +61,17 @@ impl Link {
                     if session.is_proven() {
                         wait = RETRY.0;
                     }
+                    let short = session.lasted().is_some_and(|lasted| lasted < FLEETING.0);
+                    fleeting = if short { fleeting + 1 } else { 0 };
                     end
                 }
                 Err(reason) => End::Lost(reason),
             };
-            let End::Lost(reason) = end else { return };
+            let End::Lost(mut reason) = end else { return };
+            if fleeting >= FLEETING.1 {
+                wait = wait.max(2 * FLEETING_RETRY);
+                reason += "; this happens again and again: is there another kiosk with this device_id?";
+            }
             let broker = format!("{}:{}", self.settings.host, self.settings.port);
             if *close.borrow() {
                 tracing::warn!("broker {broker}: {reason}; what it has not confirmed is sent after the next start");

@@ -30,8 +30,8 @@ const STATE_EVERY: Duration = Duration::from_millis(100);
 enum Sent {
     Stored(Kind, u64),
     State,
-    /// Availability and discovery.
-    Birth,
+    Availability,
+    Discovery,
 }
 
 /// What was to be taken out of the outbox, and what came of that.
@@ -75,6 +75,7 @@ pub(super) struct Session<'a> {
     state_due: bool,
     state_sent: Instant,
     last_confirmation: Instant,
+    since: Option<Instant>,
     /// Something was refused, and that was said.
     refusal_told: bool,
 }
@@ -104,12 +105,18 @@ impl<'a> Session<'a> {
             state_due: false,
             state_sent: now,
             last_confirmation: now,
+            since: None,
             refusal_told: false,
         }
     }
 
     pub(super) fn is_proven(&self) -> bool {
         self.proven
+    }
+
+    /// How long the broker was there.
+    pub(super) fn lasted(&self) -> Option<Duration> {
+        self.since.map(|since| since.elapsed())
     }
 
     pub(super) async fn run(
@@ -132,7 +139,7 @@ impl<'a> Session<'a> {
                     while let Ok(event) = event_out.try_recv() {
                         let _ = self.on_event(event).await;
                     }
-                    Err(words(&error, self.connected))
+                    Err(words(&error, self.connected, self.link.settings.tls.is_some()))
                 }
                 () = closed(close), if !self.closing => {
                     if !self.connected {
@@ -148,7 +155,7 @@ impl<'a> Session<'a> {
                     Err("it did not confirm everything in time".into())
                 }
                 () = self.link.stored.notified() => {
-                    self.more = true;
+                    self.put_back();
                     self.send_stored().await
                 }
                 () = until(self.paced) => self.send_stored().await,
@@ -218,7 +225,7 @@ impl<'a> Session<'a> {
                         self.send_stored().await
                     }
                     Sent::State => self.send_state(),
-                    Sent::Birth => Ok(()),
+                    Sent::Availability | Sent::Discovery => Ok(()),
                 }
             }
             Event::Incoming(Packet::Publish(command)) => self.on_command(command).await,
@@ -239,7 +246,8 @@ impl<'a> Session<'a> {
         let (what, topic) = match sent {
             Sent::Stored(kind, _) => ("messages", self.topics.of(kind)),
             Sent::State => ("the state", self.topics.state.as_str()),
-            Sent::Birth => ("availability or discovery", self.topics.availability.as_str()),
+            Sent::Availability => ("the availability", self.topics.availability.as_str()),
+            Sent::Discovery => ("the discovery message", self.topics.discovery.as_str()),
         };
         let words = format!("the broker does not take {what} of this kiosk ({refusal:?}); may it write to {topic}?");
         if let Sent::Stored(Kind::Result, _) = sent {
@@ -256,17 +264,18 @@ impl<'a> Session<'a> {
     /// Birth: whoever was not there before learns everything.
     async fn on_connected(&mut self) -> Result<(), String> {
         self.connected = true;
+        self.since = Some(Instant::now());
         self.last_confirmation = Instant::now();
         self.link.board.broker(BrokerStatus::Connected, "");
         tracing::info!("broker {}:{}: connected", self.link.settings.host, self.link.settings.port);
-        self.publish(&self.topics.availability, true, b"online".to_vec(), Sent::Birth)?;
+        self.publish(&self.topics.availability, true, b"online".to_vec(), Sent::Availability)?;
         if self.link.clerk.is_some() {
             let every = format!("{}+", self.topics.command);
             self.client.try_subscribe(every, QoS::AtLeastOnce).map_err(|error| error.to_string())?;
         }
         if self.link.settings.home_assistant {
             let device = discovery::message(&self.link.device_id, &self.link.settings, self.topics);
-            self.publish(&self.topics.discovery, true, device, Sent::Birth)?;
+            self.publish(&self.topics.discovery, true, device, Sent::Discovery)?;
         }
         self.state_due = true;
         self.state_sent = Instant::now() - STATE_EVERY;
@@ -346,15 +355,30 @@ impl<'a> Session<'a> {
                 self.read_more().await;
             }
             let Some(&(kind, Stored { key, .. })) = self.next.front() else { break };
-            if let Err(at) = self.pace.pass(Instant::now()) {
-                self.paced = Some(at);
-                break;
+            // Somebody waits for an answer.
+            if kind != Kind::Response {
+                if let Err(at) = self.pace.pass(Instant::now()) {
+                    self.paced = Some(at);
+                    break;
+                }
             }
             let Some((_, Stored { payload, .. })) = self.next.pop_front() else { break };
             self.publish(self.topics.of(kind), false, payload, Sent::Stored(kind, key))?;
             self.under_way += 1;
         }
         Ok(())
+    }
+
+    /// What was read and not sent is read again, after what has become more urgent.
+    fn put_back(&mut self) {
+        if let Some((kind, first)) = self.next.front() {
+            match first.key.checked_sub(1) {
+                Some(before) => self.read.insert(*kind, before),
+                None => self.read.remove(kind),
+            };
+        }
+        self.next.clear();
+        self.more = true;
     }
 
     async fn read_more(&mut self) {
@@ -394,7 +418,7 @@ impl<'a> Session<'a> {
         if std::mem::replace(&mut self.farewell_said, true) {
             return Ok(());
         }
-        self.publish(&self.topics.availability, true, b"stopped".to_vec(), Sent::Birth)
+        self.publish(&self.topics.availability, true, b"stopped".to_vec(), Sent::Availability)
     }
 
     fn publish(&mut self, topic: &str, retain: bool, payload: Vec<u8>, sent: Sent) -> Result<(), String> {
