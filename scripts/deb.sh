@@ -25,6 +25,8 @@ for unit in anemiad.service anemiad-camera-service.{path,service} anemiad-reboot
     put "systemd/$unit" "usr/lib/systemd/system/$unit"
 done
 put systemd/anemiad.sysusers.conf usr/lib/sysusers.d/anemiad.conf
+put systemd/70-anemiad-camera.rules usr/lib/udev/rules.d/70-anemiad-camera.rules
+put systemd/anemiad-jetson.conf usr/share/doc/anemiad/examples/anemiad-jetson.conf
 put daemon/anemiad.yaml etc/anemiad/anemiad.yaml
 put daemon/anemiad.yaml usr/share/doc/anemiad/examples/anemiad.yaml
 put scripts/deb/copyright usr/share/doc/anemiad/copyright
@@ -47,6 +49,7 @@ Architecture: $arch
 Maintainer: The developers of anemiad <anemiad@localhost>
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
 Depends: $libraries, systemd
+Recommends: ca-certificates
 Suggests: mosquitto
 Section: science
 Priority: optional

@@ -1,6 +1,6 @@
 //! `anemiad status` and `anemiad exam`: asking the daemon that runs on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -39,7 +39,7 @@ enum What {
     Cancel,
 }
 
-fn ask(config: &PathBuf, request: &str) -> Result<Value, Refusal> {
+fn ask(config: &Path, request: &str) -> Result<Value, Refusal> {
     let config = config::load(config).map_err(|error| Refusal::Configuration(error.to_string()))?;
     local::ask(&config.state_dir, request).map_err(Refusal::Failure)
 }

@@ -18,4 +18,5 @@ mod publishing;
 mod service;
 mod support;
 mod tls;
+mod units;
 mod updates;

@@ -151,10 +151,10 @@ async fn until(moment: Option<Instant>) {
 
 /// The next picture; none comes to a page that does not look.
 async fn next_picture(pictures: &mut Option<watch::Receiver<Picture>>) -> Picture {
-    if let Some(pictures) = pictures {
-        if pictures.changed().await.is_ok() {
-            return pictures.borrow_and_update().clone();
-        }
+    if let Some(pictures) = pictures
+        && pictures.changed().await.is_ok()
+    {
+        return pictures.borrow_and_update().clone();
     }
     std::future::pending().await
 }

@@ -1,6 +1,6 @@
 //! The page of the kiosk: what the clinic sees, in a browser on this machine.
 //!
-//! One page, one connection. The page learns everything over a WebSocket and asks for everything over it, see [`live`]; what
+//! One page, one connection. The page learns everything over a WebSocket and asks for everything over it, see `live.rs`; what
 //! else can be fetched never changes. docs/design/kiosk.md says why.
 
 mod guard;

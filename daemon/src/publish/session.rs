@@ -356,11 +356,11 @@ impl<'a> Session<'a> {
             }
             let Some(&(kind, Stored { key, .. })) = self.next.front() else { break };
             // Somebody waits for an answer.
-            if kind != Kind::Response {
-                if let Err(at) = self.pace.pass(Instant::now()) {
-                    self.paced = Some(at);
-                    break;
-                }
+            if kind != Kind::Response
+                && let Err(at) = self.pace.pass(Instant::now())
+            {
+                self.paced = Some(at);
+                break;
             }
             let Some((_, Stored { payload, .. })) = self.next.pop_front() else { break };
             self.publish(self.topics.of(kind), false, payload, Sent::Stored(kind, key))?;
