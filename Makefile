@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -56,6 +56,10 @@ test-tensorrt-rtx:
 test-kiosk: deps
 	@scripts/deps.sh kiosk
 	cargo test --package anemiad --test kiosk
+
+# The recipes of the Yocto layer, without building anything: see yocto/README.md.
+yocto-lint:
+	scripts/yocto-lint.sh
 
 # The package of the daemon, in dist/.
 deb: build

@@ -1,4 +1,4 @@
-//! The board: what the daemon is doing, in the words that the log, MQTT and later the kiosk page share.
+//! The board: what the daemon is doing, in the words that the log, MQTT, the page, the metrics and `anemiad status` share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

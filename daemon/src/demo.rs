@@ -45,6 +45,7 @@ impl Demo {
         let config = self.config(port, &folder);
         let prepared = Opened::new(config, None)?.load(&mut |_| true)?;
         println!("Phantom camera 1280×720 → conjunctiva → network → exam → MQTT broker on 127.0.0.1:{port}");
+        println!("The page of the kiosk: http://{}", config::Kiosk::default().listen);
         println!("{NOTICE} The eyes are rendered: verdicts show that the machine works, and nothing else.\n");
         println!("{:>5}  {:<14} {:>11}  {:>6}  {:>8}  id", "exam", "verdict", "probability", "frames", "seconds");
 

@@ -1,6 +1,5 @@
 //! `anemiad doctor`: everything that the daemon needs, looked at one after the other.
 
-use std::fs;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use anemia_tensorrt::{Device, Shim};
 
 use crate::config::{self, Config, EngineKind};
 use crate::kiosk::{Guard, Words};
+use crate::machine;
 use crate::output::say;
 use crate::publish::Link;
 
@@ -105,8 +105,12 @@ impl Report {
             }
             EngineKind::Tensorrt => self.tensorrt(config),
         }
-        for (what, text) in clocks(Path::new("/")) {
-            self.line(what, Good(text));
+        let machine::Speed { power_mode, gpu_hz } = machine::speed();
+        if let Some(mode) = power_mode {
+            self.line("power mode", Good(mode.to_string()));
+        }
+        if let Some([now, most]) = gpu_hz {
+            self.line("GPU clock", Good(format!("{:.0} of {:.0} MHz", now / 1e6, most / 1e6)));
         }
     }
 
@@ -200,48 +204,11 @@ fn broker(config: &Config) -> Finding {
     }
 }
 
-/// Power mode and clock of the GPU of a Jetson, where the system tells them.
-fn clocks(root: &Path) -> Vec<(&'static str, String)> {
-    let mut found = Vec::new();
-    // As nvpmodel leaves it: `pmode:0002`.
-    if let Ok(text) = fs::read_to_string(root.join("var/lib/nvpmodel/status")) {
-        let mode = text.trim().trim_start_matches("pmode:").parse::<u32>();
-        found.extend(mode.map(|mode| ("power mode", mode.to_string())));
-    }
-    let devices = fs::read_dir(root.join("sys/class/devfreq")).into_iter().flatten().flatten();
-    for device in devices {
-        let name = device.file_name().to_string_lossy().into_owned();
-        // 17000000.gv11b on Xavier NX, 17000000.gp10b on TX2 NX.
-        if !name.ends_with(".gv11b") && !name.ends_with(".gp10b") && !name.contains("gpu") {
-            continue;
-        }
-        let read = |file: &str| fs::read_to_string(device.path().join(file)).ok()?.trim().parse::<f64>().ok();
-        if let (Some(now), Some(most)) = (read("cur_freq"), read("max_freq")) {
-            found.push(("GPU clock", format!("{:.0} of {:.0} MHz", now / 1e6, most / 1e6)));
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    #[test]
-    fn power_mode_and_clock_of_a_jetson_are_read() {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("var/lib/nvpmodel/status", "pmode:0002\n");
-        write("sys/class/devfreq/17000000.gv11b/cur_freq", "114750000\n");
-        write("sys/class/devfreq/17000000.gv11b/max_freq", "1109250000\n");
-        write("sys/class/devfreq/15880000.nvdla0/cur_freq", "1\n");
-        assert_eq!(clocks(root.path()), [("power mode", "2".to_owned()), ("GPU clock", "115 of 1109 MHz".to_owned())]);
-        assert!(clocks(Path::new("/nowhere")).is_empty());
-    }
+    use super::*;
 
     #[test]
     fn a_folder_that_cannot_be_written_is_told() {

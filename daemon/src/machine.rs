@@ -52,6 +52,32 @@ pub fn cooling() -> BTreeMap<String, u64> {
     all
 }
 
+/// What a Jetson tells of its speed; nothing elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Speed {
+    /// The power mode of nvpmodel, by its number.
+    pub power_mode: Option<u32>,
+    /// Clock of the GPU in Hz, now and at most.
+    pub gpu_hz: Option<[f64; 2]>,
+}
+
+/// How fast a Jetson may be, and is.
+pub fn speed() -> Speed {
+    speed_in(Path::new("/"))
+}
+
+fn speed_in(root: &Path) -> Speed {
+    // As nvpmodel leaves it: `pmode:0002`.
+    let mode = fs::read_to_string(root.join("var/lib/nvpmodel/status")).ok();
+    let power_mode = mode.and_then(|text| text.trim().trim_start_matches("pmode:").parse().ok());
+    let devices = fs::read_dir(root.join("sys/class/devfreq")).into_iter().flatten().flatten();
+    // 17000000.gv11b on Xavier NX, 17000000.gp10b on TX2 NX.
+    let is_gpu = |name: &str| name.ends_with(".gv11b") || name.ends_with(".gp10b") || name.contains("gpu");
+    let gpu = devices.filter(|device| is_gpu(&device.file_name().to_string_lossy())).map(|device| device.path()).next();
+    let read = |file: &str| fs::read_to_string(gpu.as_ref()?.join(file)).ok()?.trim().parse::<f64>().ok();
+    Speed { power_mode, gpu_hz: read("cur_freq").zip(read("max_freq")).map(|(now, most)| [now, most]) }
+}
+
 /// Memory of this process in bytes (resident), 0 where Linux does not tell.
 pub fn memory() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").ok();
@@ -79,6 +105,23 @@ mod tests {
         fs::create_dir(folder.path().join("cooling_device0")).unwrap();
         assert_eq!(temperatures_in(folder.path()), BTreeMap::from([("cpu-thermal".to_owned(), 51.5)]));
         assert_eq!(temperatures_in(Path::new("/nowhere")), BTreeMap::new());
+    }
+
+    #[test]
+    fn power_mode_and_clock_of_a_jetson_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("var/lib/nvpmodel/status", "pmode:0002\n");
+        write("sys/class/devfreq/17000000.gv11b/cur_freq", "114750000\n");
+        write("sys/class/devfreq/17000000.gv11b/max_freq", "1109250000\n");
+        write("sys/class/devfreq/15880000.nvdla0/cur_freq", "1\n");
+        let expected = Speed { power_mode: Some(2), gpu_hz: Some([114_750_000.0, 1_109_250_000.0]) };
+        assert_eq!(speed_in(root.path()), expected);
+        assert_eq!(speed_in(Path::new("/nowhere")), Speed::default());
     }
 
     #[test]

@@ -142,6 +142,15 @@ impl Collector for Kiosk {
         for (device, state) in machine::cooling() {
             cooling.encode_family(&[("device", device.as_str())])?.encode_gauge(&(state as i64))?;
         }
+        let machine::Speed { power_mode, gpu_hz } = machine::speed();
+        if let Some(mode) = power_mode {
+            gauge(out, "power_mode", "Power mode of a Jetson (nvpmodel)", None, i64::from(mode))?;
+        }
+        if let Some([now, most]) = gpu_hz {
+            let hertz = Unit::Other("hertz".into());
+            gauge(out, "gpu_clock", "Clock of the GPU of a Jetson", Some(&hertz), now)?;
+            gauge(out, "gpu_clock_max", "Highest clock of the GPU of a Jetson", Some(&hertz), most)?;
+        }
         gauge(out, "memory", "Memory of the daemon (resident)", Some(&Unit::Bytes), machine::memory() as i64)?;
         let help = "Time since the daemon began with its configuration";
         gauge(out, "uptime", help, Some(&Unit::Seconds), board.uptime().as_secs() as i64)

@@ -143,7 +143,10 @@ pub fn stop(scene: &mut Scene) -> Result<()> {
     scene.protocol.check(result == "success", format_args!("the unit's result is {result}"));
     let left = wait(PATIENCE, || (scene.receiver.availability(since)? == "stopped").then_some(()));
     scene.protocol.check(left.is_some(), "it says goodbye: stopped");
-    let last = scene.kiosk.run("journalctl -u anemiad -o cat --no-pager | grep 'captured=' | tail -n 1")?;
+    let fields = "journalctl -u anemiad -o verbose --no-pager | grep -o 'ANEMIAD_[A-Z]*=.*'";
+    let last = scene.kiosk.run(&format!("{fields} | grep -v EXAM | tail -n 6 | tr '\\n' ' '"))?;
     scene.protocol.note(last);
+    let exams = scene.kiosk.run(&format!("{fields} | grep -c EXAM"))?;
+    scene.protocol.check(exams.trim() != "0", format_args!("{} lines of the journal name their exam", exams.trim()));
     Ok(())
 }
