@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes anemiad_VERSION_ARCH.deb from a program that is built already: deb.sh [FOLDER] [PROGRAM], by default dist/ and
-# target/release/anemiad. The package has the program, ONNX Runtime, the models that ship, the unit and a first
-# configuration.
+# Makes two packages from a program that is built already: deb.sh [FOLDER] [PROGRAM], by default dist/ and
+# target/release/anemiad. anemiad_VERSION_ARCH.deb has the program, ONNX Runtime, the models that ship, the units and a first
+# configuration; anemiad-kiosk_VERSION_all.deb has the full-screen browser for a machine with a screen.
 set -euo pipefail
 folder=$(realpath -m "${1:-$(dirname "$0")/../dist}")
 program=$(realpath -m "${2:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release/anemiad}")
@@ -59,6 +59,39 @@ Description: anemia screening from the colour of the inner eyelid
  sends the result over MQTT. A screening aid, not a diagnosis.
 END
 
+# The browser is a package of its own: a machine without a screen needs none.
+kiosk=$work/kiosk
+install -D -m 755 systemd/anemiad-kiosk-browser "$kiosk/usr/lib/anemiad/anemiad-kiosk-browser"
+install -D -m 644 systemd/anemiad-kiosk.service "$kiosk/usr/lib/systemd/system/anemiad-kiosk.service"
+install -D -m 644 systemd/anemiad-kiosk.sysusers.conf "$kiosk/usr/lib/sysusers.d/anemiad-kiosk.conf"
+install -D -m 644 systemd/anemiad-kiosk.pam "$kiosk/etc/pam.d/anemiad-kiosk"
+install -D -m 644 systemd/xkb/symbols/kiosk "$kiosk/usr/share/anemiad/xkb/symbols/kiosk"
+install -D -m 644 systemd/kiosk-policies/anemiad.json "$kiosk/usr/share/anemiad/kiosk-policies/anemiad.json"
+install -D -m 644 scripts/deb/copyright "$kiosk/usr/share/doc/anemiad-kiosk/copyright"
+install -d "$kiosk/DEBIAN"
+for script in postinst prerm postrm; do
+    # The same for another unit. It keeps nothing, so purging removes nothing more.
+    sed -e 's/anemiad\.\(service\|conf\)/anemiad-kiosk.\1/g' -e '/# Results, records/d' -e '/rm -rf/d' "scripts/deb/$script" \
+        >"$kiosk/DEBIAN/$script"
+    chmod 755 "$kiosk/DEBIAN/$script"
+done
+echo /etc/pam.d/anemiad-kiosk >"$kiosk/DEBIAN/conffiles"
+cat >"$kiosk/DEBIAN/control" <<END
+Package: anemiad-kiosk
+Version: $version
+Architecture: all
+Maintainer: The developers of anemiad <anemiad@localhost>
+Installed-Size: $(du -sk --exclude=DEBIAN "$kiosk" | cut -f1)
+Depends: anemiad, cage, chromium | chromium-browser | cog, libpam-systemd, polkitd | policykit-1, systemd
+Recommends: fonts-noto-core
+Section: science
+Priority: optional
+Description: anemia screening: the page of the kiosk on its screen
+ A full-screen browser that shows the page of anemiad and nothing else,
+ started with the machine.
+END
+
 mkdir -p "$folder"
 dpkg-deb --root-owner-group -Zzstd -z9 --build "$root" "$folder" >/dev/null
+dpkg-deb --root-owner-group -Zzstd -z9 --build "$kiosk" "$folder" >/dev/null
 echo "$folder/anemiad_${version}_$arch.deb"
