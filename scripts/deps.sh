@@ -22,6 +22,7 @@ compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null || # Not libclan
 [ "${1:-}" != test ] || need minisign minisign
 # What reads the units.
 [ "${1:-}" != test ] || need systemd-analyze systemd
+[ "${1:-}" != test ] || need curl curl
 # Sources for tests, such as a test picture; also what `anemiad` itself needs to run a pipeline.
 plugin() { # FILE PACKAGE
     [ -e "/usr/lib/$(uname -m)-linux-gnu/gstreamer-1.0/$1" ] || packages+=("$2")
