@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: bench-start dist soak aarch64 test-aarch64 deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -61,8 +61,29 @@ test-kiosk: deps
 yocto-lint:
 	scripts/yocto-lint.sh
 
-# The package of the daemon, in dist/.
+# The daemon for the boards, in target/aarch64/aarch64-unknown-linux-gnu/release: cross-built, for glibc 2.27 and newer, and
+# without the broker that only the demo needs.
+aarch64: deps
+	scripts/aarch64.sh build --release --package anemiad --no-default-features
+
+# The daemon for the boards, with its demo, under qemu-user: what it asks of a board's system, and whether its verdicts are those
+# of this machine.
+test-aarch64: deps
+	@scripts/deps.sh aarch64
+	scripts/aarch64.sh build --release --package anemiad
+	ANEMIAD_AARCH64=$(abspath $(or $(CARGO_TARGET_DIR),target))/aarch64/aarch64-unknown-linux-gnu/release/anemiad \
+		cargo test --package anemiad --test aarch64 -- --nocapture
+
+# Everything of a release, in dist/: packages and programs for PCs and boards, what is in them, and sums. From the same sources and
+# the same tools, wherever they are, it makes the same bytes.
+dist: train-deps
+	@scripts/deps.sh deb
+	@scripts/deps.sh aarch64
+	scripts/dist.sh
+
+# The Debian packages for this machine, in dist/, as far as their programs are built.
 deb: build
+	@scripts/deps.sh deb
 	scripts/deb.sh
 
 # The kiosk as a whole in a virtual machine: package, unit, camera, broker, faults, a power cut. STEPS="unplug power-cut" runs some
@@ -103,6 +124,14 @@ bench-outbox: test-deps
 bench-fleet: test-deps
 	cargo bench --package anemiad --bench fleet
 
+# What a busy kiosk sees in 24 hours, with faults, in a quarter of an hour: EXAMS=50 is a short one.
+soak: test-deps
+	cargo bench --package anemiad --bench soak
+
+# From the start of the process to READY, and the memory it then has.
+bench-start: test-deps
+	cargo bench --package anemiad --bench start
+
 # The page of the kiosk: first paint, its pictures, and exams while 20 pages are open.
 bench-page: deps
 	@scripts/deps.sh kiosk
@@ -132,6 +161,6 @@ bench-calibrate: deps
 docs: deps
 	UPDATE_DOCS=1 cargo test --package anemiad --test documents
 
-# Licences, sources and versions of all dependencies (needs `cargo install cargo-deny`).
+# Licences, sources and versions of all dependencies, against deny.toml.
 deny:
-	cargo deny check licenses bans sources
+	scripts/deny.sh

@@ -1,97 +1,100 @@
 #!/usr/bin/env bash
-# Makes two packages from a program that is built already: deb.sh [FOLDER] [PROGRAM], by default dist/ and
-# target/release/anemiad. anemiad_VERSION_ARCH.deb has the program, ONNX Runtime, the models that ship, the units and a first
-# configuration; anemiad-kiosk_VERSION_all.deb has the full-screen browser for a machine with a screen.
+# Makes Debian packages of programs that are built already: deb.sh [FOLDER [PROGRAMS [ARCHITECTURE]]], by default in dist/, of
+# target/release, and for this machine. scripts/debian says what is in which package; a package without its program is not made.
+# The same programs give the same bytes.
 set -euo pipefail
 folder=$(realpath -m "${1:-$(dirname "$0")/../dist}")
-program=$(realpath -m "${2:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release/anemiad}")
+programs=$(realpath -m "${2:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release}")
+machine=$(dpkg --print-architecture)
+architecture=${3:-$machine}
 cd "$(dirname "$0")/.."
-[ -x "$program" ] || { echo "deb: there is no $program; make build makes it" >&2; exit 1; }
-[ -f .deps/onnxruntime/libonnxruntime.so ] || { echo "deb: ONNX Runtime is missing; make deps fetches it" >&2; exit 1; }
+for tool in dh dpkg-buildpackage readelf; do
+    command -v "$tool" >/dev/null || { echo "deb: $tool is missing; scripts/deps.sh deb installs it" >&2; exit 1; }
+done
+[ -x "$programs/anemiad" ] || { echo "deb: there is no $programs/anemiad; make build makes it" >&2; exit 1; }
+onnxruntime=.deps/onnxruntime
+[ "$architecture" = "$machine" ] || onnxruntime+=-$architecture
+[ -f "$onnxruntime/libonnxruntime.so" ] || { echo "deb: ONNX Runtime is missing; make deps fetches it" >&2; exit 1; }
 
-version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-arch=$(dpkg --print-architecture)
+version=$(scripts/version.sh)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-root=$work/root
-put() { install -D -m 644 "$1" "$root/$2"; }
+tree=$work/anemiad-$version
+mkdir -p "$tree"/{programs,scripts} "$folder"
+cp -r models systemd "$tree"
+mkdir -p "$tree/daemon" "$tree/crates/tensorrt"
+cp daemon/anemiad.yaml "$tree/daemon"
+mkdir "$tree/crates/tensorrt/shim"
+cp crates/tensorrt/shim/{Makefile,anemia_tensorrt.cpp,anemia_tensorrt.h} "$tree/crates/tensorrt/shim"
+cp scripts/{anemia-train,anemia-train-setup,anemiad-tensorrt-build,fetch-libtorch.sh,requirements-libtorch.txt} "$tree/scripts"
+cp "$onnxruntime/libonnxruntime.so" "$tree/programs"
+cp -r scripts/debian "$tree"
+# Under the names by which debhelper knows them.
+for package in anemiad anemiad-kiosk; do cp "systemd/$package.sysusers.conf" "$tree/debian/$package.sysusers"; done
+cp systemd/anemiad-kiosk.pam "$tree/debian/anemiad-kiosk.pam"
+mkdir "$tree/systemd/anemiad.service.d"
+cp systemd/anemiad-jetson.conf "$tree/systemd/anemiad.service.d/jetson.conf"
+printf 'g render - -\nm anemiad render\n' >"$tree/debian/anemiad-tensorrt.sysusers"
+cat >"$tree/debian/changelog" <<END
+anemiad ($version) stable; urgency=medium
 
-install -D -m 755 "$program" "$root/usr/bin/anemiad"
-put .deps/onnxruntime/libonnxruntime.so usr/lib/anemiad/libonnxruntime.so
-for model in pallor locator; do
-    find "models/$model" -type f | while read -r file; do put "$file" "usr/share/anemiad/$file"; done
-done
-for unit in anemiad.service anemiad-camera-service.{path,service} anemiad-reboot.{path,service}; do
-    put "systemd/$unit" "usr/lib/systemd/system/$unit"
-done
-put systemd/anemiad.sysusers.conf usr/lib/sysusers.d/anemiad.conf
-put systemd/70-anemiad-camera.rules usr/lib/udev/rules.d/70-anemiad-camera.rules
-put systemd/anemiad-jetson.conf usr/share/doc/anemiad/examples/anemiad-jetson.conf
-put daemon/anemiad.yaml etc/anemiad/anemiad.yaml
-put daemon/anemiad.yaml usr/share/doc/anemiad/examples/anemiad.yaml
-put scripts/deb/copyright usr/share/doc/anemiad/copyright
+  * See CHANGELOG.md.
 
-# What the program is linked to; the plugins of GStreamer are found by it at run time, so nothing here tells of them.
-mkdir "$work/debian"
-printf 'Source: anemiad\n\nPackage: anemiad\nArchitecture: any\n' >"$work/debian/control"
-libraries=$(cd "$work" && dpkg-shlibdeps -O --ignore-missing-info -e root/usr/bin/anemiad \
-    -e root/usr/lib/anemiad/libonnxruntime.so 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
-[ -n "$libraries" ] || { echo "deb: dpkg-shlibdeps does not know the libraries" >&2; exit 1; }
-case $libraries in *libgstreamer*) libraries+=", gstreamer1.0-plugins-base" ;; esac
-
-install -d "$root/DEBIAN"
-install -m 755 scripts/deb/postinst scripts/deb/prerm scripts/deb/postrm "$root/DEBIAN"
-echo /etc/anemiad/anemiad.yaml >"$root/DEBIAN/conffiles"
-cat >"$root/DEBIAN/control" <<END
-Package: anemiad
-Version: $version
-Architecture: $arch
-Maintainer: The developers of anemiad <anemiad@localhost>
-Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
-Depends: $libraries, systemd
-Recommends: ca-certificates
-Suggests: mosquitto
-Section: science
-Priority: optional
-Description: anemia screening from the colour of the inner eyelid
- A daemon for a small computer with a camera. It finds the palpebral
- conjunctiva in the picture, lets a neural network judge its pallor, and
- sends the result over MQTT. A screening aid, not a diagnosis.
+ -- The developers of anemiad <anemiad@localhost>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 
-# The browser is a package of its own: a machine without a screen needs none.
-kiosk=$work/kiosk
-install -D -m 755 systemd/anemiad-kiosk-browser "$kiosk/usr/lib/anemiad/anemiad-kiosk-browser"
-install -D -m 644 systemd/anemiad-kiosk.service "$kiosk/usr/lib/systemd/system/anemiad-kiosk.service"
-install -D -m 644 systemd/anemiad-kiosk.sysusers.conf "$kiosk/usr/lib/sysusers.d/anemiad-kiosk.conf"
-install -D -m 644 systemd/anemiad-kiosk.pam "$kiosk/etc/pam.d/anemiad-kiosk"
-install -D -m 644 systemd/xkb/symbols/kiosk "$kiosk/usr/share/anemiad/xkb/symbols/kiosk"
-install -D -m 644 systemd/kiosk-policies/anemiad.json "$kiosk/usr/share/anemiad/kiosk-policies/anemiad.json"
-install -D -m 644 scripts/deb/copyright "$kiosk/usr/share/doc/anemiad-kiosk/copyright"
-install -d "$kiosk/DEBIAN"
-for script in postinst prerm postrm; do
-    # The same for another unit. It keeps nothing, so purging removes nothing more.
-    sed -e 's/anemiad\.\(service\|conf\)/anemiad-kiosk.\1/g' -e '/# Results, records/d' -e '/rm -rf/d' "scripts/deb/$script" \
-        >"$kiosk/DEBIAN/$script"
-    chmod 755 "$kiosk/DEBIAN/$script"
-done
-echo /etc/pam.d/anemiad-kiosk >"$kiosk/DEBIAN/conffiles"
-cat >"$kiosk/DEBIAN/control" <<END
-Package: anemiad-kiosk
-Version: $version
-Architecture: all
-Maintainer: The developers of anemiad <anemiad@localhost>
-Installed-Size: $(du -sk --exclude=DEBIAN "$kiosk" | cut -f1)
-Depends: anemiad, cage, chromium | chromium-browser | cog, libpam-systemd, polkitd | policykit-1, systemd
-Recommends: fonts-noto-core
-Section: science
-Priority: optional
-Description: anemia screening: the page of the kiosk on its screen
- A full-screen browser that shows the page of anemiad and nothing else,
- started with the machine.
-END
+if [ -f "$folder/THIRD-PARTY-LICENCES.txt" ]; then
+    cp "$folder/THIRD-PARTY-LICENCES.txt" "$tree"
+    for program in anemiad anemia-calibrate anemia-train; do
+        echo THIRD-PARTY-LICENCES.txt >"$tree/debian/$program.docs"
+    done
+fi
 
-mkdir -p "$folder"
-dpkg-deb --root-owner-group -Zzstd -z9 --build "$root" "$folder" >/dev/null
-dpkg-deb --root-owner-group -Zzstd -z9 --build "$kiosk" "$folder" >/dev/null
-echo "$folder/anemiad_${version}_$arch.deb"
+# The packages of Debian and Ubuntu with the libraries that a program for a board is linked to, from that of JetPack 4.6 on.
+board_libraries() {
+    local library
+    readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | while read -r library; do
+        case $library in
+        libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | libutil.so.* | ld-linux-*) echo "libc6 (>= 2.27)" ;;
+        libgcc_s.so.1) echo "libgcc-s1 | libgcc1" ;;
+        libglib-2.0.so.0 | libgobject-2.0.so.0 | libgio-2.0.so.0) echo "libglib2.0-0 (>= 2.56)" ;;
+        libgstreamer-1.0.so.0 | libgstbase-1.0.so.0) echo "libgstreamer1.0-0 (>= 1.14)" ;;
+        libgstapp-1.0.so.0 | libgstvideo-1.0.so.0) echo "libgstreamer-plugins-base1.0-0 (>= 1.14)" ;;
+        *) echo "deb: of which package is $library, to which $1 is linked?" >&2 && return 1 ;;
+        esac
+    done | sort -u | paste -sd, | sed 's/,/, /g'
+}
+libraries() {
+    if [ "$architecture" = "$machine" ]; then
+        (cd "$tree" && dpkg-shlibdeps -O --ignore-missing-info -e"$1" 2>>"$work/log") | sed -n 's/^shlibs:Depends=//p'
+    else
+        board_libraries "$1"
+    fi
+}
+skipped=()
+without_trainer=${ANEMIA_TRAIN_RPATH:+ is wanted}
+for program in anemiad anemia-calibrate anemia-train; do
+    # A trainer that finds its libtorch only in this source folder is none for a package.
+    if [ -x "$programs/$program" ] && [ "$program$without_trainer" != anemia-train ]; then
+        cp "$programs/$program" "$tree/programs"
+        found=$(libraries "$tree/programs/$program") && [ -n "$found" ] ||
+            { cat "$work/log"; echo "deb: what is $program linked to?"; exit 1; } >&2
+
+        sed -i "s/\${$program:Libraries}/$found/" "$tree/debian/control"
+    else
+        skipped+=("-N$program")
+    fi
+done
+
+# Packages for every architecture are made once, with those of a PC.
+what=--build=binary
+[ "$architecture" = "$machine" ] || what=--build=any
+(cd "$tree" && DH_OPTIONS="${skipped[*]}" DEB_BUILD_OPTIONS="nocheck${DEB_BUILD_OPTIONS:+ $DEB_BUILD_OPTIONS}" \
+    dpkg-buildpackage "$what" --no-pre-clean --host-arch="$architecture" --no-check-builddeps --no-sign) >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; exit 1; }
+for file in "$work"/*.deb; do
+    mv "$file" "$folder"
+    echo "$folder/${file##*/}"
+done

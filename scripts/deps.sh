@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what building and running need, and with the argument `test`, `memory` or `vm` (the emulated kiosk) what
-# those tests need, too; nothing that is there already: Debian packages, and libonnxruntime.so into .deps/onnxruntime.
+# Installs what building and running need, and with an argument what more that needs: `test`, `memory`, `kiosk`, `vm` (the
+# emulated kiosk), `deb` (packages), `aarch64` (programs for the boards). Nothing that is there already. These are Debian
+# packages, and libonnxruntime.so in .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +39,12 @@ if [ "${1:-}" = kiosk ]; then
 fi
 [ "${1:-}" != bench-outbox ] || need mosquitto_pub mosquitto-clients
 [ "${1:-}" != memory ] || need valgrind valgrind
+case ${1:-} in deb | vm)
+    need dpkg-buildpackage dpkg-dev
+    need dh debhelper
+    ;;
+esac
+[ "${1:-}" != aarch64 ] || need qemu-aarch64-static qemu-user-static
 if [ "${1:-}" = vm ]; then
     need qemu-system-x86_64 qemu-system-x86
     need qemu-img qemu-utils
@@ -48,7 +55,6 @@ if [ "${1:-}" = vm ]; then
     need zstd zstd
     need depmod kmod
     need mke2fs e2fsprogs
-    need dpkg-shlibdeps dpkg-dev
     need ssh openssh-client
     need gst-launch-1.0 gstreamer1.0-tools
     # videoconvert and videotestsrc; pngdec.
@@ -73,16 +79,16 @@ if [ ${#packages[@]} -gt 0 ]; then
         apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "${packages[@]}"
 fi
 
-folder=.deps/onnxruntime
-requirements=scripts/requirements-onnxruntime.txt
-stamp=$folder/installed-from
-if ! cmp -s "$requirements" "$stamp" || [ ! -f "$folder/libonnxruntime.so" ]; then
-    echo "deps: fetching ONNX Runtime"
+# ONNX Runtime for a machine: FOLDER MACHINE
+onnxruntime() {
+    local folder=$1 requirements=scripts/requirements-onnxruntime.txt
+    if cmp -s "$requirements" "$folder/installed-from" && [ -f "$folder/libonnxruntime.so" ]; then return; fi
+    echo "deps: fetching ONNX Runtime for $2"
+    local work
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
     # The wheel of one fixed Python version: only the library in it is used, so the machine's own Python is no matter.
     python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-        --python-version 3.11 --implementation cp --abi cp311 --platform "manylinux_2_28_$(uname -m)" \
+        --python-version 3.11 --implementation cp --abi cp311 --platform "manylinux_2_28_$2" \
         --dest "$work" --requirement "$requirements"
     python3 - "$work" <<'PYTHON'
 import glob, re, sys, zipfile
@@ -96,8 +102,11 @@ PYTHON
     # Aside and renamed: an interrupted run leaves no half library behind.
     cp "$work/libonnxruntime.so" "$folder/.partial"
     mv "$folder/.partial" "$folder/libonnxruntime.so"
-    cp "$requirements" "$stamp"
-fi
+    cp "$requirements" "$folder/installed-from"
+    rm -rf "$work"
+}
+onnxruntime .deps/onnxruntime "$(uname -m)"
+[ "${1:-}" != aarch64 ] || onnxruntime .deps/onnxruntime-arm64 aarch64
 
 # The accessibility checker axe, a script that a package for Python happens to carry.
 folder=.deps/axe

@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anemia_engine::EngineError;
+use anemia_vision::Frame;
+use anemia_vision::phantom::Phantom;
 use clap::Args;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
@@ -12,6 +15,7 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 
 use crate::config::{self, Config};
 use crate::models;
+use crate::pipeline::Pipeline;
 use crate::publish::Topics;
 use crate::report::{ExamResult, NOTICE};
 use crate::service::{Carried, Opened, Refusal, Running};
@@ -42,7 +46,8 @@ impl Demo {
         let failure = |what: &str, cause: String| Refusal::Failure(format!("{what}: {cause}"));
         let port = start_broker().map_err(|cause| failure("broker", cause))?;
         let folder = std::env::temp_dir().join(format!("anemiad-demo-{}", std::process::id()));
-        let config = self.config(port, &folder);
+        let mut config = self.config(port, &folder);
+        take_time(&mut config).map_err(|error| failure("demo", error.to_string()))?;
         let prepared = Opened::new(config, None)?.load(&mut |_| true)?;
         println!("Phantom camera 1280×720 → conjunctiva → network → exam → MQTT broker on 127.0.0.1:{port}");
         println!("The page of the kiosk: http://{}", config::Kiosk::default().listen);
@@ -147,6 +152,25 @@ impl Demo {
             health: config::Health::default(),
         }
     }
+}
+
+/// Where a frame takes long (an old processor, an emulated one), eyes stay in view for longer, as patients would have to.
+fn take_time(config: &mut Config) -> Result<(), EngineError> {
+    let Some(mut phantoms) = config.camera.phantom.clone() else { return Ok(()) };
+    let mut frame = Frame::default();
+    let start = Instant::now();
+    Phantom::from_seed(phantoms.seed.into()).render(phantoms.width as usize, phantoms.height as usize, &mut frame);
+    let rendering = start.elapsed();
+    let mut pipeline = Pipeline::open(&config.parts(), &mut |_| true)?;
+    let frame_s = (rendering + pipeline.analyse(&frame, Instant::now()).times.total()).as_secs_f64();
+    let frames = f64::from(config.exam.frames) + f64::from(config.exam.steady_frames);
+    let pace = &mut phantoms.pace;
+    pace.show_s = pace.show_s.max(frame_s * (frames + 4.0));
+    pace.gap_s = pace.gap_s.max(frame_s * 4.0);
+    config.exam.timeout_s = config.exam.timeout_s.max(pace.show_s * 2.0);
+    config.health.late_frame_ms = config.health.late_frame_ms.max((frame_s * 1e3) as u32);
+    config.camera.phantom = Some(phantoms);
+    Ok(())
 }
 
 /// Starts a broker in the program, on a free port of the loopback interface.

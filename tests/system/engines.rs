@@ -182,7 +182,7 @@ fn a_lack_of_memory_may_pass_and_a_missing_shim_does_not() {
     let kiosk = board(free_port(), 900, "", "");
     let (_, stderr, code) = run(&kiosk);
     assert_eq!(code, Some(78), "{stderr}");
-    assert!(stderr.contains("shim-900.so") && stderr.contains("crates/tensorrt/shim install"), "{stderr}");
+    assert!(stderr.contains("shim-900.so") && stderr.contains("sudo anemiad-tensorrt-build"), "{stderr}");
     // Without a GPU the shim may be there and nothing runs.
     let mut command = on_the_board(anemiad());
     let kiosk = board(free_port(), 802, "", "");

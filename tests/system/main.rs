@@ -5,6 +5,7 @@
 mod analyze;
 mod bundles;
 mod certificates;
+mod collector;
 mod commands;
 mod configuration;
 mod engines;

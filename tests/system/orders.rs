@@ -201,7 +201,7 @@ fn a_terminal_of_this_machine_asks_and_starts() {
     assert_eq!((code, error.as_str()), (Some(1), "anemiad: no exam is running\n"));
     let (out, _, _) = run(&["status"]);
     for words in [
-        "kiosk       test-kiosk 0.1.0, running for",
+        concat!("kiosk       test-kiosk ", env!("CARGO_PKG_VERSION"), ", running for"),
         "camera      streaming",
         "engine      ready, onnxruntime",
         "broker      connected",

@@ -11,8 +11,8 @@ use anemia_tensorrt::TensorRtError;
 pub enum EngineError {
     /// ONNX Runtime is not installed.
     #[error(
-        "ONNX Runtime is not installed: looked for {}; install it with `make deps` in the source folder, \
-         or name the file in model.onnxruntime of the configuration or in ORT_DYLIB_PATH",
+        "ONNX Runtime is not installed: looked for {}; install the package anemiad-onnxruntime, or run `make deps` in the \
+         source folder, or name the file in model.onnxruntime of the configuration or in ORT_DYLIB_PATH",
         .looked_for.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     LibraryMissing {
@@ -20,7 +20,10 @@ pub enum EngineError {
         looked_for: Vec<PathBuf>,
     },
     /// A file was found and is not a usable ONNX Runtime.
-    #[error("{library} is not a usable ONNX Runtime (1.22 or newer is needed): {cause}; install it with `make deps`")]
+    #[error(
+        "{library} is not a usable ONNX Runtime (1.22 or newer is needed): {cause}; install the package \
+         anemiad-onnxruntime, or run `make deps`"
+    )]
     LibraryUnusable {
         /// The file.
         library: PathBuf,

@@ -195,7 +195,7 @@ fn what_is_no_shim_or_the_wrong_one_is_named() {
     let missing = error(Path::new("/nowhere/libanemia_tensorrt.so"));
     assert!(
         missing.contains("looked for /nowhere/libanemia_tensorrt.so")
-            && missing.contains("sudo make -C crates/tensorrt/shim install"),
+            && missing.contains("sudo anemiad-tensorrt-build"),
         "{missing}"
     );
 

@@ -22,20 +22,65 @@ health: {late_frame_ms: 100}
 mqtt: {host: localhost}
 ";
 
+const INSTALL: &str = "cd /root/packages && dpkg -i anemiad_*.deb anemiad-models_*.deb anemiad-onnxruntime_*.deb 2>&1";
+
 pub fn install(scene: &mut Scene) -> Result<()> {
     let guest = scene.kiosk.guest.as_ref().context("no guest")?;
     let (packages, film) = (guest.folder().join("packages"), guest.folder().join("film"));
     let program = PathBuf::from(std::env::var_os("ANEMIAD").context("ANEMIAD does not name the program to test")?);
-    let package =
-        PathBuf::from(script("scripts/deb.sh", &[&packages, &program])?.lines().last().context("no package")?);
+    script("scripts/deb.sh", &[&packages, program.parent().context("the program has a folder")?])?;
     script("tests/vm/eye.sh", &[&film, &program])?;
     scene.kiosk.send(&film, "/srv/eye")?;
     scene.kiosk.run("systemctl restart eye")?;
-    scene.kiosk.send(&package, "/root")?;
-    scene.kiosk.run("dpkg -i /root/anemiad_*.deb 2>&1")?;
+    scene.kiosk.send(&packages, "/root/packages")?;
+    scene.kiosk.run(INSTALL)?;
     let started = wait(PATIENCE, || (scene.kiosk.unit("ActiveState").ok()? == "active").then_some(()));
     scene.protocol.check(started.is_some(), "the package installs, and the daemon runs with the phantom camera");
     scene.kiosk.run(&format!("systemctl stop anemiad\ncat >/etc/anemiad/anemiad.yaml <<'END'\n{CONFIG}END"))?;
+    Ok(())
+}
+
+/// Upgraded, removed, installed again and purged, with a configuration of its own and results on its disk.
+pub fn package(scene: &mut Scene) -> Result<()> {
+    scene.kiosk.run("systemctl start anemiad")?;
+    let before = scene.kiosk.run("md5sum /etc/anemiad/anemiad.yaml")?;
+    let pid = scene.kiosk.unit("MainPID")?;
+    // A package that differs in nothing but its version and the configuration that it brings.
+    scene.kiosk.run(
+        "cd /root/packages && rm -rf newer && dpkg-deb -R anemiad_*.deb newer && sed -i 's/^Version: .*/&+newer/' newer/DEBIAN/control && \
+         echo '# newer' >>newer/etc/anemiad/anemiad.yaml && dpkg-deb -Zgzip -b newer newer.deb && \
+         dpkg --force-confold -i newer.deb 2>&1",
+    )?;
+    let now = scene.kiosk.run("md5sum /etc/anemiad/anemiad.yaml")?;
+    let version = scene.kiosk.run("dpkg-query -W -f '${Version}' anemiad")?;
+    scene.protocol.check(version.ends_with("+newer"), format_args!("upgraded to {version}"));
+    scene.protocol.check(now == before, "an upgrade keeps the configuration");
+    let started = wait(PATIENCE, || {
+        (scene.kiosk.unit("ActiveState").ok()? == "active" && scene.kiosk.unit("MainPID").ok()? != pid).then_some(())
+    });
+    scene.protocol.check(started.is_some(), "the new program runs after an upgrade");
+    scene.result(Instant::now());
+
+    scene.kiosk.run("dpkg -r anemiad 2>&1")?;
+    let left = "for path in /usr/bin/anemiad /var/lib/anemiad/exams /etc/anemiad/anemiad.yaml; do [ ! -e $path ] || echo $path; done";
+    let kept = scene.kiosk.run(left)?;
+    scene.protocol.check(
+        kept == "/var/lib/anemiad/exams\n/etc/anemiad/anemiad.yaml",
+        format_args!("removed, it leaves configuration and results: {kept:?}"),
+    );
+    let running = scene.kiosk.run("pgrep -x anemiad || echo none")?;
+    scene.protocol.check(running == "none", "removed, nothing of it runs");
+
+    scene.kiosk.run(INSTALL)?;
+    let started = wait(PATIENCE, || (scene.kiosk.unit("ActiveState").ok()? == "active").then_some(()));
+    scene.protocol.check(started.is_some(), "installed again, it runs");
+    scene.result(Instant::now());
+
+    scene.kiosk.run("dpkg -P anemiad 2>&1")?;
+    let kept = scene.kiosk.run(&format!("{left}; ls -d /var/lib/anemiad /var/cache/anemiad 2>/dev/null || true"))?;
+    scene.protocol.check(kept.is_empty(), format_args!("purged, it leaves nothing: {kept:?}"));
+    let links = scene.kiosk.run("find /etc/systemd -name 'anemiad*'")?;
+    scene.protocol.check(links.is_empty(), format_args!("purged, no unit of it is enabled: {links:?}"));
     Ok(())
 }
 

@@ -67,6 +67,7 @@ pub const STEPS: &[Step] = &[
     emulated("open-often", camera::open_often),
     step("bench", life::bench),
     step("stop", life::stop),
+    emulated("package", life::package),
 ];
 
 /// How long anything may take on the slowest machine; only what fails waits for it.

@@ -108,7 +108,8 @@ function showState() {
 function showParts() {
   const parts = [];
   for (const part of ["camera", "engine", "broker"]) {
-    const good = { camera: ["streaming"], engine: ["ready"], broker: ["connected"] }[part];
+    // Without a broker, results are kept and sent later: nothing for which anybody here should stop.
+    const good = { camera: ["streaming"], engine: ["ready"], broker: ["connected", "connecting", "lost"] }[part];
     const { status, detail } = state[part];
     const item = element("li", word(part) + ": " + word(part + "_" + status), good.includes(status) ? "" : "bad");
     if (detail) item.title = detail;
