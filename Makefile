@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: bench-start dist soak aarch64 test-aarch64 deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: screen-test bench-start dist soak aarch64 test-aarch64 deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -93,6 +93,12 @@ vm-test: deps
 	cargo build --release --package anemiad
 	ANEMIA_HIL=vm ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad \
 		cargo test --package anemiad --test hil -- $(STEPS)
+
+# The page on the screen of such a machine: package, browser, a finger and keys before an emulated screen.
+screen-test: deps
+	@scripts/deps.sh vm
+	cargo build --release --package anemiad
+	ANEMIA_HIL=screen ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad cargo test --package anemiad --test hil
 
 # The same on a board that has the package, as far as nobody needs to touch it: make hil-test BOARD=user@host
 hil-test: deps

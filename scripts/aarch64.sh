@@ -5,6 +5,7 @@
 # ARM, whose libraries also serve to run the programs under qemu-user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ "$(uname -m)" = x86_64 ] || { echo "aarch64: this is for a PC (x86-64); elsewhere use cargo itself" >&2; exit 1; }
 glibc=2.27
 folder=$PWD/.deps/aarch64
 requirements=scripts/requirements-aarch64.txt

@@ -12,6 +12,8 @@ pub struct Guest {
     image: PathBuf,
     folder: tempfile::TempDir,
     logs: PathBuf,
+    /// Where qemu listens for what happens before the screen, if the kiosk has one.
+    screen: Option<PathBuf>,
     qemu: Option<Child>,
     pub ssh_port: u16,
     pub mqtt_port: u16,
@@ -27,18 +29,21 @@ pub fn script(name: &str, arguments: &[&Path]) -> Result<String> {
 
 impl Guest {
     /// Builds what is missing, and switches it on for the first time.
-    pub fn start() -> Result<Self> {
-        let digest = script("tests/vm/guest.sh", &[Path::new("--digest")])?;
+    pub fn start(with_screen: bool) -> Result<Self> {
+        let kind: &[&Path] = if with_screen { &[Path::new("--screen")] } else { &[] };
+        let digest = script("tests/vm/guest.sh", &[kind, &[Path::new("--digest")]].concat())?;
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache
             .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
             .context("HOME is not set")?;
         let image = cache.join("anemiad-vm").join(format!("guest-{digest}"));
-        script("tests/vm/guest.sh", &[&image])?;
+        script("tests/vm/guest.sh", &[kind, &[&image]].concat())?;
         let folder = tempfile::tempdir()?;
         let logs = std::env::var_os("LOGS").map_or_else(|| folder.path().to_owned(), PathBuf::from);
         std::fs::create_dir_all(&logs)?;
-        let mut guest = Self { image, folder, logs, qemu: None, ssh_port: free_port(), mqtt_port: free_port() };
+        let screen = with_screen.then(|| folder.path().join("screen"));
+        let (ssh_port, mqtt_port) = (free_port(), free_port());
+        let mut guest = Self { image, folder, logs, screen, qemu: None, ssh_port, mqtt_port };
         guest.power_on()?;
         Ok(guest)
     }
@@ -48,6 +53,7 @@ impl Guest {
         let mut command = Command::new(project().join("tests/vm/boot.sh"));
         command.arg(&self.image).arg(self.folder.path().join("disk.qcow2"));
         command.args([self.ssh_port.to_string(), self.mqtt_port.to_string()]).arg(self.logs.join("console.log"));
+        command.envs(self.screen.iter().map(|socket| ("SCREEN", socket)));
         self.qemu = Some(command.stdin(Stdio::null()).spawn().context("tests/vm/boot.sh")?);
         Ok(())
     }
@@ -74,6 +80,16 @@ impl Guest {
     /// A folder for files of this run.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder for what is to be looked at afterwards.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// Where qemu listens, if the kiosk has a screen.
+    pub fn screen(&self) -> Option<PathBuf> {
+        self.screen.clone()
     }
 
     /// The file with everything that its kernel and its journal said.

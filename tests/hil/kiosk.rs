@@ -23,8 +23,8 @@ pub struct Kiosk {
 
 impl Kiosk {
     /// An emulated kiosk, switched on.
-    pub fn emulated() -> Result<Self> {
-        let guest = Guest::start()?;
+    pub fn emulated(with_screen: bool) -> Result<Self> {
+        let guest = Guest::start(with_screen)?;
         let kiosk = Self {
             options: guest.ssh_options(),
             destination: "root@127.0.0.1".into(),

@@ -1,8 +1,8 @@
 //! One scenario for a kiosk that runs: start, restart, reload, crash, hang, a camera that goes and comes, a broker that does, a
 //! full disk, a clock that jumps, a power cut.
 //!
-//! `ANEMIA_HIL=vm` runs it against an emulated kiosk (tests/vm), `ANEMIA_HIL=user@host` against a board, as far as that can be
-//! done without touching it. Arguments name the steps to run. Without the variable nothing is done.
+//! `ANEMIA_HIL=vm` runs it against an emulated kiosk (tests/vm), `ANEMIA_HIL=screen` against one that has a screen and a browser, of
+//! which only the page is looked at, and `ANEMIA_HIL=user@host` against a board, as far as that can be done without touching it. Arguments name the steps to run. Without the variable nothing is done.
 // A test whose stage cannot be set may panic.
 #![allow(clippy::unwrap_used)]
 
@@ -13,6 +13,7 @@ mod guest;
 mod kiosk;
 mod protocol;
 mod receiver;
+mod screen;
 mod steps;
 
 use std::process::ExitCode;
@@ -55,13 +56,17 @@ fn main() -> ExitCode {
 
 fn run(target: &str) -> Result<bool> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let kiosk = if target == "vm" { Kiosk::emulated()? } else { Kiosk::board(target)? };
+    let with_screen = target == "screen";
+    let kiosk = if with_screen || target == "vm" { Kiosk::emulated(with_screen)? } else { Kiosk::board(target)? };
     let start = Instant::now();
     let receiver = Receiver::start(&kiosk.broker.0, kiosk.broker.1);
     // As qemu says of itself to the guest.
     let is_slow = kiosk.run("grep -qi 'model name.*TCG' /proc/cpuinfo && echo yes || echo no")? == "yes";
     let mut scene = Scene { kiosk, receiver, start, protocol: Protocol::new(is_slow) };
     for step in STEPS {
+        if step.needs_screen != with_screen && !step.always {
+            continue;
+        }
         let is_wanted = step.always || wanted.is_empty() || wanted.iter().any(|name| name == step.name);
         if !is_wanted || (step.needs_emulation && !scene.kiosk.is_emulated()) {
             continue;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Turns the emulated kiosk on: boot.sh FOLDER DISK SSH_PORT MQTT_PORT CONSOLE_LOG. It becomes qemu, in the foreground.
 # Killing it cuts the power; starting it again with the same DISK gives the power back. ACCEL=tcg emulates the processor
-# even where KVM works.
+# even where KVM works. SCREEN=SOCKET gives it a screen, a keyboard and a touch screen, which qemu's own protocol at that socket uses.
 set -euo pipefail
 [ $# -eq 5 ] || { echo "usage: boot.sh FOLDER DISK SSH_PORT MQTT_PORT CONSOLE_LOG" >&2; exit 2; }
 folder=$(realpath "$1") disk=$2 ssh_port=$3 mqtt_port=$4 console=$5
@@ -16,10 +16,18 @@ if [ "${ACCEL:-}" != tcg ] && [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuin
 fi
 echo "boot: ${accel[1]%%,*}" >&2
 
+memory=1024
+screen=()
+if [ -n "${SCREEN:-}" ]; then
+    memory=2560
+    screen=(-device bochs-display,xres=1280,yres=800 -device virtio-tablet-pci -device virtio-keyboard-pci
+        -qmp "unix:$SCREEN,server=on,wait=off")
+fi
+
 # cache=writeback: the guest sees a disk with a cache of its own, and qemu writes that out when the guest asks for it
 # (fsync). So what was synced survives the power cut, and what was not may be lost, as on a real disk.
 # restrict=on: the two ports are all that leads in or out.
-exec qemu-system-x86_64 "${accel[@]}" -M q35 -smp 2 -m 1024 -nodefaults -no-user-config -display none -no-reboot \
+exec qemu-system-x86_64 "${accel[@]}" -M q35 -smp 2 -m "$memory" "${screen[@]}" -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$folder/vmlinuz" -initrd "$folder/initrd" \
     -append "console=ttyS0 loglevel=4 mitigations=off nokaslr random.trust_cpu=on tsc=reliable systemd.show_status=0" \
     -drive "file=$disk,if=virtio,format=qcow2,cache=writeback,discard=unmap" \

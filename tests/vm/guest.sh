@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# The disk, the kernel and the initramfs of the emulated kiosk: guest.sh [FOLDER], or guest.sh --digest for the name
-# under which the folder can be kept in a cache. Nothing in it depends on the program under test. Does nothing when
-# FOLDER is complete.
+# The disk, the kernel and the initramfs of the emulated kiosk: guest.sh [--screen] [FOLDER], or guest.sh [--screen] --digest
+# for the name under which the folder can be kept in a cache. With --screen it has what the page on a screen needs. Nothing in
+# it depends on the program under test. Does nothing when FOLDER is complete.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PATH=$PATH:/usr/sbin:/sbin
 
+screen=
+if [ "${1:-}" = --screen ]; then
+    screen=$1
+    shift
+fi
 suite=bookworm
 packages=(
     systemd systemd-sysv udev dbus kmod iproute2 sudo ca-certificates openssh-server
@@ -25,8 +30,16 @@ masked=(
     sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount systemd-binfmt.service
 )
 
+if [ -n "$screen" ]; then
+    guest_modules+=(bochs virtio_input evdev)
+    # Who has the console in front may use screen and keyboard: that is what the page needs.
+    for unit in systemd-logind.service systemd-user-sessions.service getty@tty1.service; do
+        masked=("${masked[@]/#$unit/}")
+    done
+fi
+
 # Everything that decides what is in the folder, but for the versions of the packages: throw a cache away now and then.
-digest=$(cat "${BASH_SOURCE[0]}" "$here"/eye.service "$here"/eye-show.sh "$here"/eye.rules | sha256sum | cut -c1-16)
+digest=$(echo "$screen" | cat - "${BASH_SOURCE[0]}" "$here"/eye.service "$here"/eye-show.sh "$here"/eye.rules | sha256sum | cut -c1-16)
 [ "${1:-}" != --digest ] || { echo "$digest"; exit; }
 folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/anemiad-vm/guest-$digest}
 if [ "$(cat "$folder/complete" 2>/dev/null)" = "$digest" ]; then
@@ -35,7 +48,7 @@ if [ "$(cat "$folder/complete" 2>/dev/null)" = "$digest" ]; then
 fi
 if [ "$(id -u)" -ne 0 ]; then
     # debootstrap needs root. What it makes belongs to the caller at the end.
-    exec sudo "$here/guest.sh" "$(realpath -m "$folder")"
+    exec sudo "$here/guest.sh" $screen "$(realpath -m "$folder")"
 fi
 for tool in debootstrap apt-get busybox cpio zstd mke2fs depmod ssh-keygen; do
     command -v "$tool" >/dev/null || { echo "guest: $tool is missing; scripts/deps.sh vm installs it" >&2; exit 1; }
@@ -101,6 +114,26 @@ bootstrap() {
 retry bootstrap
 put() { install -D -m "${2:-644}" /dev/stdin "$root/$1"; }
 
+if [ -n "$screen" ]; then
+    say "browser"
+    # The browser comes with the security updates, of which debootstrap knows nothing: by the sources of this machine.
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/trusted.gpg.d /usr/share/keyrings \
+        /etc/resolv.conf; do
+        # Never through a link, which would lead to this machine's own files.
+        [ ! -e "$file" ] || cp -rL --remove-destination "$file" "$root/${file%/*}/"
+    done
+    printf '#!/bin/sh\nexit 101\n' | put usr/sbin/policy-rc.d 755
+    mount -t proc proc "$root/proc"
+    install_browser() {
+        chroot "$root" sh -c 'apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends \
+            cage chromium dbus-user-session fonts-dejavu-core libpam-systemd polkitd procps' >"$work/log" 2>&1 ||
+            { tail -n 20 "$work/log" >&2; return 1; }
+    }
+    retry install_browser
+    umount "$root/proc"
+    rm "$root/usr/sbin/policy-rc.d"
+fi
+
 module_files "${guest_modules[@]}" | while read -r file; do
     install -D -m 644 "$file" "$root/${file#"$work/kernel/"}"
 done
@@ -152,9 +185,9 @@ install -D -m 644 "$here/eye.rules" "$root/etc/udev/rules.d/80-eye.rules"
 install -D -m 644 "$here/eye.service" "$root/etc/systemd/system/eye.service"
 install -D -m 755 "$here/eye-show.sh" "$root/usr/local/bin/eye-show"
 
-for unit in "${masked[@]}"; do ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
+for unit in "${masked[@]}"; do [ -z "$unit" ] || ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 # The alias of a masked unit is an error in the log.
-rm -f "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"
+[ -n "$screen" ] || rm -f "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"
 systemctl --root="$root" --quiet enable systemd-networkd.service ssh.service mosquitto.service
 ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 
@@ -170,7 +203,9 @@ rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{ma
 find "$root/usr/share/doc" -type f ! -name copyright -delete
 
 # With a journal: the power is cut while the disk is written, and the next start must find a whole file system.
-truncate -s 2G "$out/root.ext4"
+size=2G
+[ -z "$screen" ] || size=4G
+truncate -s "$size" "$out/root.ext4"
 mke2fs -q -t ext4 -J size=16 -m 0 -L kiosk -d "$root" "$out/root.ext4"
 
 # ---- The initramfs: loads the drivers of disk and network, and hands over to systemd.

@@ -22,7 +22,8 @@ health: {late_frame_ms: 100}
 mqtt: {host: localhost}
 ";
 
-const INSTALL: &str = "cd /root/packages && dpkg -i anemiad_*.deb anemiad-models_*.deb anemiad-onnxruntime_*.deb 2>&1";
+const INSTALL: &str =
+    "cd /root/packages && dpkg --force-confold -i anemiad_*.deb anemiad-models_*.deb anemiad-onnxruntime_*.deb 2>&1";
 
 pub fn install(scene: &mut Scene) -> Result<()> {
     let guest = scene.kiosk.guest.as_ref().context("no guest")?;

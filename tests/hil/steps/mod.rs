@@ -2,6 +2,7 @@
 
 mod camera;
 mod life;
+mod screen;
 mod storage;
 
 use std::collections::{HashMap, HashSet};
@@ -30,24 +31,26 @@ pub struct Step {
     pub name: &'static str,
     /// It needs an emulated kiosk: it pulls a plug.
     pub needs_emulation: bool,
+    /// It looks at the screen, and is all that is done where there is one.
+    pub needs_screen: bool,
     /// Without it, nothing after it can be done.
     pub always: bool,
     pub run: fn(&mut Scene) -> Result<()>,
 }
 
 const fn step(name: &'static str, run: fn(&mut Scene) -> Result<()>) -> Step {
-    Step { name, needs_emulation: false, always: false, run }
+    Step { name, needs_emulation: false, needs_screen: false, always: false, run }
 }
 
 const fn emulated(name: &'static str, run: fn(&mut Scene) -> Result<()>) -> Step {
-    Step { name, needs_emulation: true, always: false, run }
+    Step { name, needs_emulation: true, needs_screen: false, always: false, run }
 }
 
 pub const STEPS: &[Step] = &[
-    Step { name: "install", needs_emulation: true, always: true, run: life::install },
+    Step { name: "install", needs_emulation: true, needs_screen: false, always: true, run: life::install },
     step("doctor", life::doctor),
     step("camera", camera::camera),
-    Step { name: "start", needs_emulation: false, always: true, run: life::start },
+    Step { name: "start", needs_emulation: false, needs_screen: false, always: true, run: life::start },
     emulated("hold", camera::hold),
     step("restart", life::restart),
     step("reload", life::reload),
@@ -68,6 +71,7 @@ pub const STEPS: &[Step] = &[
     step("bench", life::bench),
     step("stop", life::stop),
     emulated("package", life::package),
+    Step { name: "screen", needs_emulation: true, needs_screen: true, always: false, run: screen::screen },
 ];
 
 /// How long anything may take on the slowest machine; only what fails waits for it.
