@@ -108,17 +108,38 @@ fn what_is_wrong_with_a_pipeline_is_said() {
     assert!(strange.contains("not-negotiated") || strange.contains("could not link"), "{strange}");
 }
 
+/// What comes after the last frame.
+fn end_of(camera: &mut dyn Camera) -> Result<Grab, String> {
+    let mut frame = Frame::default();
+    loop {
+        match grab(camera, &mut frame) {
+            Ok(Grab::Frame { .. }) => {}
+            other => return other,
+        }
+    }
+}
+
 #[test]
 fn a_live_stream_that_ends_or_falls_silent_is_lost() {
     let mut frame = Frame::default();
     let mut camera = open("videotestsrc is-live=true num-buffers=3 ! video/x-raw,framerate=30/1").unwrap();
-    let end = loop {
-        match grab(camera.as_mut(), &mut frame) {
-            Ok(Grab::Frame { .. }) => {}
-            other => break other,
-        }
-    };
-    assert_eq!(end.unwrap_err(), "GStreamer: the stream ended");
+    assert_eq!(end_of(camera.as_mut()).unwrap_err(), "GStreamer: the stream ended");
+    // A camera on the network, whose source does not say that it is live.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut client, _) = server.accept().unwrap();
+        std::io::Write::write_all(&mut client, &[100; 64 * 48 * 3 * 5]).unwrap();
+    });
+    let raw = "rawvideoparse format=rgb width=64 height=48 framerate=30/1";
+    let mut camera = open(&format!("tcpclientsrc host=127.0.0.1 port={port} ! {raw}")).unwrap();
+    assert_eq!(end_of(camera.as_mut()).unwrap_err(), "GStreamer: the stream ended");
+    // The same from a disk is a film.
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film");
+    fs::write(&film, [100; 64 * 48 * 3 * 5]).unwrap();
+    let mut camera = open(&format!("filesrc location={} ! {raw}", film.display())).unwrap();
+    assert_eq!(end_of(camera.as_mut()).unwrap(), Grab::Ended);
     // A valve that lets nothing through.
     let mut camera =
         open("videotestsrc is-live=true ! video/x-raw,framerate=30/1 ! valve name=valve drop=true").unwrap();

@@ -127,6 +127,16 @@ impl GstreamerCamera {
         Ok(self)
     }
 
+    /// Whether the pictures can be wound back. Those of a camera on the network cannot, and not every source of them says
+    /// that it is live.
+    fn is_film(&self) -> bool {
+        let can_seek = |format| {
+            let mut query = gst::query::Seeking::new(format);
+            self.pipeline.query(&mut query) && query.result().0
+        };
+        !self.is_live && (can_seek(gst::Format::Time) || can_seek(gst::Format::Bytes))
+    }
+
     /// An error that an element told.
     fn fault(&self) -> Option<CameraError> {
         let message = self.pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
@@ -150,7 +160,7 @@ impl GstreamerCamera {
             }
             if self.sink.is_eos() {
                 // A film ends; a camera that does so was unplugged, or its server was stopped.
-                return if self.is_live { Err(CameraError("GStreamer: the stream ended".into())) } else { Ok(None) };
+                return if self.is_film() { Ok(None) } else { Err(CameraError("GStreamer: the stream ended".into())) };
             }
             if self.last.elapsed() >= patience {
                 return Err(CameraError(format!("GStreamer: no frame for {} s", patience.as_secs())));
