@@ -4,6 +4,7 @@
 //! camera ─ capture ─▶ slot ─▶ pipeline ─▶ exam ─▶ keeper ─▶ outbox (disk) ─▶ link ─▶ MQTT broker
 //! ```
 
+pub mod allocator;
 pub mod analyze;
 pub mod board;
 mod builds;

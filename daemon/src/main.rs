@@ -63,6 +63,7 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     anemia_engine::forbid_telemetry();
+    anemiad::allocator::keep_little();
     let arguments = Arguments::parse();
     ExitCode::from(run_command(arguments.command))
 }

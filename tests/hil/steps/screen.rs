@@ -21,7 +21,7 @@ camera: {phantom: {width: 640, height: 360, seed: 5, pace: {rate_hz: 0.5, show_s
 roi: colour
 model: {bundle: /usr/share/anemiad/models/pallor, precision: int8, threads: 1}
 exam: {automatic: false, frames: 20, steady_frames: 1, timeout_s: 300, absent_s: 60}
-health: {late_frame_ms: 60000, stale_frame_s: 60}
+health: {late_frame_ms: 10000, stale_frame_s: 60}
 mqtt: {host: localhost}
 ";
 
