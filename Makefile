@@ -58,7 +58,7 @@ test-kiosk: deps
 	cargo test --package anemiad --test kiosk
 
 # The recipes of the Yocto layer, without building anything: see yocto/README.md.
-yocto-lint:
+yocto-lint: deps
 	scripts/yocto-lint.sh
 
 # The daemon for the boards, in target/aarch64/aarch64-unknown-linux-gnu/release: cross-built, for glibc 2.27 and newer, and
@@ -81,7 +81,7 @@ dist: train-deps
 	@scripts/deps.sh aarch64
 	scripts/dist.sh
 
-# The Debian packages for this machine, in dist/, as far as their programs are built.
+# The Debian packages for this machine, in dist/local, as far as their programs are built.
 deb: build
 	@scripts/deps.sh deb
 	scripts/deb.sh
@@ -94,7 +94,7 @@ vm-test: deps
 	ANEMIA_HIL=vm ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad \
 		cargo test --package anemiad --test hil -- $(STEPS)
 
-# The page on the screen of such a machine: package, browser, a finger and keys before an emulated screen.
+# The page on the screen of such a machine: package, browser, clicks and keys before an emulated screen.
 screen-test: deps
 	@scripts/deps.sh vm
 	cargo build --release --package anemiad
@@ -168,5 +168,5 @@ docs: deps
 	UPDATE_DOCS=1 cargo test --package anemiad --test documents
 
 # Licences, sources and versions of all dependencies, against deny.toml.
-deny:
+deny: deps
 	scripts/deny.sh

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# cargo for the boards (64-bit ARM), on a PC with Debian: aarch64.sh build --release --package anemiad, and so on. What is built
+# `cargo build` for the boards (64-bit ARM), on a PC with Debian: aarch64.sh build --release --package anemiad. What is built
 # runs from glibc 2.27 on, which is that of JetPack 4.6. Fetches into .deps/aarch64 what that needs and is not there yet, without
 # installing anything: a compiler with the standard libraries of both machines, zig as the linker, and GStreamer of Debian for
 # ARM, whose libraries also serve to run the programs under qemu-user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+self=scripts/aarch64.sh
 [ "$(uname -m)" = x86_64 ] || { echo "aarch64: this is for a PC (x86-64); elsewhere use cargo itself" >&2; exit 1; }
 glibc=2.27
 folder=$PWD/.deps/aarch64
@@ -64,11 +65,11 @@ END
     python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: --require-hashes \
         --target "$work/zig" --requirement "$requirements"
     rm -rf "$work/debs" "$work/apt"
-    cat "$0" "$requirements" >"$work/installed-from"
+    cat "$self" "$requirements" >"$work/installed-from"
     rm -rf "$folder"
     mv "$work" "$folder"
 }
-cat "$0" "$requirements" | cmp -s - "$folder/installed-from" || fetch
+cat "$self" "$requirements" | cmp -s - "$folder/installed-from" || fetch
 
 sysroot=$folder/sysroot
 export RUSTC=$folder/rustc
@@ -76,7 +77,6 @@ export RUSTC=$folder/rustc
 export PKG_CONFIG_ALLOW_CROSS=1
 export PKG_CONFIG_SYSROOT_DIR_aarch64_unknown_linux_gnu=$sysroot
 export PKG_CONFIG_LIBDIR_aarch64_unknown_linux_gnu=$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig:$sysroot/usr/share/pkgconfig
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L $sysroot"
 export CARGO_ZIGBUILD_ZIG_PATH=$folder/zig/ziglang/zig
 # zig names its headers from the folder where it is called if they are in it, and what reads them runs elsewhere.
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/aarch64

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes Debian packages of programs that are built already: deb.sh [FOLDER [PROGRAMS [ARCHITECTURE]]], by default in dist/, of
-# target/release, and for this machine. scripts/debian says what is in which package; a package without its program is not made.
+# Makes Debian packages of programs that are built already: deb.sh [FOLDER [PROGRAMS [ARCHITECTURE]]], by default in dist/local,
+# of target/release, and for this machine. scripts/debian says what is in which package; a package without its program is not made.
 # The same programs give the same bytes.
 set -euo pipefail
-folder=$(realpath -m "${1:-$(dirname "$0")/../dist}")
+folder=$(realpath -m "${1:-$(dirname "$0")/../dist/local}")
 programs=$(realpath -m "${2:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release}")
 machine=$(dpkg --print-architecture)
 architecture=${3:-$machine}
@@ -29,14 +29,16 @@ cp daemon/anemiad.yaml "$tree/daemon"
 mkdir "$tree/crates/tensorrt/shim"
 cp crates/tensorrt/shim/{Makefile,anemia_tensorrt.cpp,anemia_tensorrt.h} "$tree/crates/tensorrt/shim"
 cp scripts/{anemia-train,anemia-train-setup,anemiad-tensorrt-build,fetch-libtorch.sh,requirements-libtorch.txt} "$tree/scripts"
-cp "$onnxruntime/libonnxruntime.so" "$tree/programs"
+cp "$onnxruntime"/{libonnxruntime.so,LICENSE,ThirdPartyNotices.txt} "$tree/programs"
 cp -r scripts/debian "$tree"
+printf 'programs/LICENSE\nprograms/ThirdPartyNotices.txt\n' >"$tree/debian/anemiad-onnxruntime.docs"
 # Under the names by which debhelper knows them.
 for package in anemiad anemiad-kiosk; do cp "systemd/$package.sysusers.conf" "$tree/debian/$package.sysusers"; done
 cp systemd/anemiad-kiosk.pam "$tree/debian/anemiad-kiosk.pam"
 mkdir "$tree/systemd/anemiad.service.d"
 cp systemd/anemiad-jetson.conf "$tree/systemd/anemiad.service.d/jetson.conf"
-printf 'g render - -\nm anemiad render\n' >"$tree/debian/anemiad-tensorrt.sysusers"
+# It may be installed before anemiad, and must not make another user of it.
+{ cat systemd/anemiad.sysusers.conf && printf 'g render - -\nm anemiad render\n'; } >"$tree/debian/anemiad-tensorrt.sysusers"
 cat >"$tree/debian/changelog" <<END
 anemiad ($version) stable; urgency=medium
 
@@ -80,7 +82,7 @@ for program in anemiad anemia-calibrate anemia-train; do
     if [ -x "$programs/$program" ] && [ "$program$without_trainer" != anemia-train ]; then
         cp "$programs/$program" "$tree/programs"
         found=$(libraries "$tree/programs/$program") && [ -n "$found" ] ||
-            { cat "$work/log"; echo "deb: what is $program linked to?"; exit 1; } >&2
+            { cat "$work/log" || true; echo "deb: what is $program linked to?"; exit 1; } >&2
 
         sed -i "s/\${$program:Libraries}/$found/" "$tree/debian/control"
     else

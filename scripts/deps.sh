@@ -82,7 +82,7 @@ fi
 # ONNX Runtime for a machine: FOLDER MACHINE
 onnxruntime() {
     local folder=$1 requirements=scripts/requirements-onnxruntime.txt
-    if cmp -s "$requirements" "$folder/installed-from" && [ -f "$folder/libonnxruntime.so" ]; then return; fi
+    if cmp -s "$requirements" "$folder/installed-from" && [ -f "$folder/ThirdPartyNotices.txt" ]; then return; fi
     echo "deps: fetching ONNX Runtime for $2"
     local work
     work=$(mktemp -d)
@@ -97,8 +97,11 @@ work = sys.argv[1]
 with zipfile.ZipFile(wheel) as archive:
     (member,) = [n for n in archive.namelist() if re.search(r"/libonnxruntime\.so(\.[0-9.]+)?$", n)]
     open(work + "/libonnxruntime.so", "wb").write(archive.read(member))
+    for name in ["LICENSE", "ThirdPartyNotices.txt"]:
+        open(f"{work}/{name}", "wb").write(archive.read(f"onnxruntime/{name}"))
 PYTHON
     mkdir -p "$folder"
+    cp "$work"/{LICENSE,ThirdPartyNotices.txt} "$folder"
     # Aside and renamed: an interrupted run leaves no half library behind.
     cp "$work/libonnxruntime.so" "$folder/.partial"
     mv "$folder/.partial" "$folder/libonnxruntime.so"

@@ -2,6 +2,10 @@
 # Makes a release in dist/: see `make dist`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+umask 022
+# Others than the pinned one would be linked.
+unset LIBTORCH
+[ -z "$(git status --porcelain)" ] || echo "dist: the sources differ from the last commit, whose time is taken" >&2
 version=$(scripts/version.sh)
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/dist
 # Into a folder beside, so that dist/ never has a part of a release.
@@ -52,22 +56,23 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 install -D -m 755 "$board/anemiad" "$work/$name/bin/anemiad"
 install -D -m 644 .deps/onnxruntime-arm64/libonnxruntime.so "$work/$name/lib/libonnxruntime.so"
+install -m 644 .deps/onnxruntime-arm64/LICENSE "$work/$name/lib/libonnxruntime-LICENSE"
+install -m 644 .deps/onnxruntime-arm64/ThirdPartyNotices.txt "$work/$name/lib/libonnxruntime-ThirdPartyNotices.txt"
 install -m 644 LICENSE "$licences" "$work/$name"
 tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu -C "$work" -c "$name" |
     gzip -9n >"$folder/$name.tar.gz"
 
-# What is in the programs (CycloneDX), for each of them and with what is beside them.
-for program in anemiad anemia-calibrate anemia-train; do
-    case $program in
-    anemiad) crate=daemon features=() ;;
-    anemia-calibrate) crate=calibrator features=() ;;
-    anemia-train) crate=trainer features=(--features torch) ;;
-    esac
-    cargo cyclonedx --quiet --manifest-path "$crate/Cargo.toml" --format json --spec-version 1.5 --describe crate \
-        "${features[@]}" --override-filename sbom.partial
-    python3 scripts/sbom.py "$crate/sbom.partial.json" "$folder/$program-$version.cdx.json" "$program"
-    find . -path ./.deps -prune -o -name sbom.partial.json -exec rm {} +
-done
+# What is in the programs (CycloneDX), and beside them. cargo-cyclonedx writes a file into the folder of each crate.
+parts() { # NAME PROGRAM FOLDER MACHINE OPTION…
+    cargo cyclonedx --quiet --manifest-path "$3/Cargo.toml" --format json --spec-version 1.5 --describe crate \
+        --target "$4-unknown-linux-gnu" "${@:5}" --override-filename sbom.partial
+    python3 scripts/sbom.py "$3/sbom.partial.json" "$folder/$1.cdx.json" "$2" "$4"
+    rm -f {daemon,trainer,calibrator,crates/*}/sbom.partial.json
+}
+parts "anemiad-$version-x86_64" anemiad daemon x86_64
+parts "anemiad-$version-aarch64" anemiad daemon aarch64 --no-default-features
+parts "anemia-calibrate-$version" anemia-calibrate calibrator x86_64
+parts "anemia-train-$version" anemia-train trainer x86_64 --features torch
 
 (cd "$folder" && sha256sum -- * >SHA256SUMS)
 rm -rf dist

@@ -1,4 +1,4 @@
-"""Adds to a parts list (CycloneDX) what cargo does not know of: sbom.py FROM TO PROGRAM."""
+"""Adds to a parts list (CycloneDX) what cargo does not know of: sbom.py FROM TO PROGRAM MACHINE."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import re
 import sys
 import uuid
 
-source, target, program = sys.argv[1:]
+source, target, program, machine = sys.argv[1:]
 project = pathlib.Path(__file__).parent.parent
 bom = json.loads(pathlib.Path(source).read_text())
 
@@ -25,7 +25,7 @@ bom["components"].append(
         "version": pinned[1],
         "purl": f"pkg:pypi/onnxruntime@{pinned[1]}",
         "licenses": [{"license": {"id": "MIT"}}],
-        "hashes": sha256(project / ".deps/onnxruntime/libonnxruntime.so"),
+        "hashes": sha256(project / (".deps/onnxruntime-arm64" if machine == "aarch64" else ".deps/onnxruntime") / "libonnxruntime.so"),
     }
 )
 if program == "anemiad":

@@ -5,8 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, dead_code, unused_imports)]
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[path = "../system/bundles.rs"]
 mod bundles;

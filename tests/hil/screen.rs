@@ -1,4 +1,4 @@
-//! The screen of the emulated kiosk, and fingers and a keyboard before it: qemu's own protocol (QMP) at a socket.
+//! The screen of the emulated kiosk, a pointer and a keyboard: qemu's own protocol (QMP) at a socket.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -58,8 +58,8 @@ impl Screen {
         Ok(())
     }
 
-    /// A finger at a place, in shares of width and height.
-    pub fn touch(&mut self, x: f64, y: f64) -> Result<()> {
+    /// A click at a place, in shares of width and height.
+    pub fn click(&mut self, x: f64, y: f64) -> Result<()> {
         let axis =
             |axis: &str, share: f64| json!({"type": "abs", "data": {"axis": axis, "value": (share * 32767.0) as u32}});
         self.command("input-send-event", json!({"events": [axis("x", x), axis("y", y)]}))?;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Turns the emulated kiosk on: boot.sh FOLDER DISK SSH_PORT MQTT_PORT CONSOLE_LOG. It becomes qemu, in the foreground.
 # Killing it cuts the power; starting it again with the same DISK gives the power back. ACCEL=tcg emulates the processor
-# even where KVM works. SCREEN=SOCKET gives it a screen, a keyboard and a touch screen, which qemu's own protocol at that socket uses.
+# even where KVM works. SCREEN=SOCKET gives it a screen, a keyboard and a pointer, which qemu's own protocol at that socket uses.
 set -euo pipefail
 [ $# -eq 5 ] || { echo "usage: boot.sh FOLDER DISK SSH_PORT MQTT_PORT CONSOLE_LOG" >&2; exit 2; }
 folder=$(realpath "$1") disk=$2 ssh_port=$3 mqtt_port=$4 console=$5
@@ -20,7 +20,7 @@ memory=1024
 screen=()
 if [ -n "${SCREEN:-}" ]; then
     memory=2560
-    screen=(-device bochs-display,xres=1280,yres=800 -device virtio-tablet-pci -device virtio-keyboard-pci
+    screen=(-device virtio-gpu-pci,xres=1280,yres=800 -device virtio-tablet-pci -device virtio-keyboard-pci
         -qmp "unix:$SCREEN,server=on,wait=off")
 fi
 

@@ -31,7 +31,7 @@ masked=(
 )
 
 if [ -n "$screen" ]; then
-    guest_modules+=(bochs virtio_input evdev)
+    guest_modules+=(virtio_gpu virtio_input evdev)
     # Who has the console in front may use screen and keyboard: that is what the page needs.
     for unit in systemd-logind.service systemd-user-sessions.service getty@tty1.service; do
         masked=("${masked[@]/#$unit/}")
@@ -131,7 +131,8 @@ if [ -n "$screen" ]; then
     }
     retry install_browser
     umount "$root/proc"
-    rm "$root/usr/sbin/policy-rc.d"
+    # How this machine reaches its sources stays here.
+    rm -r "$root"/usr/sbin/policy-rc.d "$root"/etc/apt/{apt.conf.d,sources.list*} "$root/etc/resolv.conf"
 fi
 
 module_files "${guest_modules[@]}" | while read -r file; do
