@@ -64,7 +64,7 @@ tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owne
 
 # What is in the programs (CycloneDX), and beside them. cargo-cyclonedx writes a file into the folder of each crate.
 parts() { # NAME PROGRAM FOLDER MACHINE OPTION…
-    cargo cyclonedx --quiet --manifest-path "$3/Cargo.toml" --format json --spec-version 1.5 --describe crate \
+    cargo cyclonedx --quiet --manifest-path "$3/Cargo.toml" --format json --spec-version 1.5 \
         --target "$4-unknown-linux-gnu" "${@:5}" --override-filename sbom.partial
     python3 scripts/sbom.py "$3/sbom.partial.json" "$folder/$1.cdx.json" "$2" "$4"
     rm -f {daemon,trainer,calibrator,crates/*}/sbom.partial.json
