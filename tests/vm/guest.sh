@@ -126,7 +126,7 @@ if [ -n "$screen" ]; then
     mount -t proc proc "$root/proc"
     install_browser() {
         chroot "$root" sh -c 'apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends \
-            cage chromium dbus-user-session fonts-dejavu-core libpam-systemd polkitd procps' >"$work/log" 2>&1 ||
+            cage chromium dbus-user-session fonts-dejavu-core libpam-systemd polkitd procps xwayland' >"$work/log" 2>&1 ||
             { tail -n 20 "$work/log" >&2; return 1; }
     }
     retry install_browser
