@@ -81,8 +81,6 @@ export CARGO_ZIGBUILD_ZIG_PATH=$folder/zig/ziglang/zig
 # zig names its headers from the folder where it is called if they are in it, and what reads them runs elsewhere.
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/aarch64
 cd daemon
-command=$1
-shift
-[ "$command" != build ] || command=zigbuild
-PATH="$folder/zig/bin:$PATH" cargo "$command" --target "aarch64-unknown-linux-gnu.$glibc" \
-    --target-dir "$target" "$@"
+[ "${1:-}" = build ] || { echo "usage: aarch64.sh build OPTION…" >&2; exit 2; }
+PATH="$folder/zig/bin:$PATH" cargo zigbuild --target "aarch64-unknown-linux-gnu.$glibc" \
+    --target-dir "$target" "${@:2}"

@@ -11,7 +11,8 @@ pub enum TensorRtError {
     /// The shim is not installed.
     #[error(
         "libanemia_tensorrt.so is not installed: looked for {}; build it on this machine with \
-         `sudo anemiad-tensorrt-build` of the package anemiad-tensorrt, or name the file in model.tensorrt.library of the configuration",
+         `sudo anemiad-tensorrt-build` of the package anemiad-tensorrt, or name the file in \
+         model.tensorrt.library of the configuration",
         .looked_for.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     Missing {
