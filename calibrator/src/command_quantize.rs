@@ -159,10 +159,7 @@ impl Quantize {
             let full = self.out.join(path);
             let source = Source::of(&description, &full, network, precision);
             let mut engine = anemia_engine::load_network(&source, &EngineOptions::default())?;
-            let input = description.input.spec();
-            let one = |test: &SelfTest| {
-                anemia_engine::answer_to(&bundle.path_of(&test.path), &test.path, &input, engine.as_mut())
-            };
+            let one = |test: &SelfTest| anemia_engine::answer_to(test, bundle, engine.as_mut());
             Ok(description.selftest.iter().map(one).collect::<Result<_, _>>()?)
         };
         for model in manifest.models.iter_mut().filter(|model| model.precision != Precision::Fp32) {
@@ -197,11 +194,7 @@ fn add_to_card(manifest: &mut Manifest, files: &mut [(String, Vec<u8>)], fp32_by
 fn kept(bundle: &Bundle, manifest: &mut Manifest) -> Result<Vec<(String, Vec<u8>)>> {
     manifest.models.retain(|model| model.precision == Precision::Fp32);
     manifest.files.retain(|file| ![exports::CACHE, exports::RANGES].contains(&file.path.as_str()));
-    let read = |(path, _): (&str, _)| {
-        let full = bundle.path_of(path);
-        Ok((path.to_owned(), std::fs::read(&full).with_context(|| format!("{}", full.display()))?))
-    };
-    manifest.all_files().map(read).collect()
+    manifest.all_files().map(|(path, sha256)| Ok((path.to_owned(), bundle.read_file(path, sha256)?))).collect()
 }
 
 /// Stands for the calibration pictures and their order.

@@ -72,7 +72,7 @@ impl Report {
             let key = anemia_bundle::read_public_key(&updates.key);
             self.line("model updates", key.map_or_else(Bad, |_| Good(format!("signed by {}", updates.key.display()))));
         }
-        match Bundle::open_for(&config.classifier(), Task::Classify) {
+        match Bundle::open_whole(&config.classifier(), Task::Classify) {
             Ok(bundle) => {
                 let manifest = bundle.manifest();
                 let all: Vec<_> = manifest.models.iter().map(|model| model.precision.to_string()).collect();
@@ -88,7 +88,7 @@ impl Report {
             Err(error) => self.line("model", Bad(error.to_string())),
         }
         if config.roi == config::Roi::Auto {
-            let opened = Bundle::open_for(&config.locator(), Task::Locate);
+            let opened = Bundle::open_whole(&config.locator(), Task::Locate);
             self.line(
                 "locator",
                 match opened {

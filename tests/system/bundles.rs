@@ -165,18 +165,25 @@ fn the_daemon_refuses_a_damaged_bundle_with_78_and_one_line() {
     fs::copy(shipped.path_of(MANIFEST), copy.join(MANIFEST)).unwrap();
     kiosk.set_model("  bundle: pallor\n");
 
-    let refused = |words: &str| {
-        for command in ["run", "check"] {
+    let refused_by = |commands: &[&str], words: &str| {
+        for command in commands {
             let output = anemiad().args([command, "--config"]).arg(kiosk.config()).output().unwrap();
             let (_, stderr, code) = texts(&output);
             assert_eq!(code, Some(78), "{command}: {stderr}");
             assert!(stderr.contains(words) && stderr.lines().count() == 1, "{command}: {stderr}");
         }
     };
+    let refused = |words: &str| refused_by(&["run", "check"], words);
+    let network = copy.join("fp32.onnx");
+    let whole = fs::read(&network).unwrap();
+    fs::write(&network, b"another network").unwrap();
+    refused("fp32.onnx is not the file that the manifest names");
+    fs::write(&network, whole).unwrap();
+    // Nothing that runs: the daemon does not look into it.
     let card = copy.join("card.md");
     let whole = fs::read(&card).unwrap();
     fs::write(&card, b"another card").unwrap();
-    refused("card.md is not the file that the manifest names");
+    refused_by(&["check"], "card.md is not the file that the manifest names");
     fs::remove_file(&card).unwrap();
     refused("card.md is missing from the bundle");
     fs::write(&card, whole).unwrap();

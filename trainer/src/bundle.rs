@@ -86,8 +86,7 @@ pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
         OutputKind::Logit => TOLERANCE * 5.0,
     };
     for test in &mut manifest.selftest {
-        let path = bundle.path_of(&test.path);
-        test.expected = anemia_engine::answer_to(&path, &test.path, &manifest.input.spec(), engine.as_mut())?;
+        test.expected = anemia_engine::answer_to(test, &bundle, engine.as_mut())?;
         test.tolerance = tolerance;
     }
     write_bundle(out, &manifest, &borrowed)?;

@@ -1,8 +1,7 @@
 //! The model bundle: the only thing that passes between the workstation and the kiosk.
 //!
 //! A bundle is a folder with `manifest.yaml`, the network in one or more precisions, a self-test and a model card.
-//! [`Bundle::open`] reads the manifest and checks the hash of every file before anything is used;
-//! [`write_bundle`] makes one. The fields are described in docs/reference/bundle.md, from these types.
+//! [`Bundle::open`] reads the manifest, and checks the hash of a file before it is used; [`write_bundle`] makes one. The fields are described in docs/reference/bundle.md, from these types.
 
 mod hash;
 mod manifest;

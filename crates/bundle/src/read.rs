@@ -77,7 +77,7 @@ pub enum BundleError {
     },
 }
 
-/// An opened bundle whose files are all there and unchanged.
+/// An opened bundle whose files are all there. What one holds is checked when it is read.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     folder: PathBuf,
@@ -86,7 +86,8 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads the manifest in `folder` and checks the hash of every file that it names.
+    /// Reads the manifest in `folder`, and looks whether every file that it names is there. A kiosk uses a few of them, so
+    /// that each is checked by [`Self::read_file`], and all at once only by [`Self::verify`].
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
         let bundle = folder.to_owned();
         let fault = |fault: String| BundleError::Manifest { bundle: bundle.clone(), fault };
@@ -107,22 +108,29 @@ impl Bundle {
         if let Some(found) = manifest.fault() {
             return Err(fault(found));
         }
-        for (file, expected) in manifest.all_files() {
+        for (file, _) in manifest.all_files() {
             // A manifest names files of its own folder, whatever its author intended.
             if file.is_empty() || !Path::new(file).components().all(|part| matches!(part, Component::Normal(_))) {
                 return Err(fault(format!("{file:?} is not a path inside the bundle")));
             }
-            let found = Sha256::of_file(&folder.join(file)).map_err(|cause| BundleError::File {
-                bundle: bundle.clone(),
-                file: file.to_owned(),
-                cause,
-            })?;
-            if found != *expected {
-                let (file, expected) = (file.to_owned(), expected.clone());
-                return Err(BundleError::Hash { bundle, file, found, expected });
+            if let Err(cause) = folder.join(file).metadata() {
+                return Err(BundleError::File { bundle, file: file.to_owned(), cause });
             }
         }
         Ok(Self { folder: bundle, manifest, sha256: Sha256::of(&text) })
+    }
+
+    /// Checks the hash of every file that the manifest names.
+    pub fn verify(&self) -> Result<(), BundleError> {
+        for (file, expected) in self.manifest.all_files() {
+            let (bundle, file) = (self.folder.clone(), file.to_owned());
+            match Sha256::of_file(&self.path_of(&file)) {
+                Ok(found) if found == *expected => {}
+                Ok(found) => return Err(BundleError::Hash { bundle, file, found, expected: expected.clone() }),
+                Err(cause) => return Err(BundleError::File { bundle, file, cause }),
+            }
+        }
+        Ok(())
     }
 
     /// What the manifest says.
@@ -180,6 +188,13 @@ impl Bundle {
     pub fn open_for(folder: &Path, task: Task) -> Result<Self, BundleError> {
         let bundle = Self::open(folder)?;
         bundle.expect_task(task)?;
+        Ok(bundle)
+    }
+
+    /// The same, and no file of it is damaged, used or not.
+    pub fn open_whole(folder: &Path, task: Task) -> Result<Self, BundleError> {
+        let bundle = Self::open_for(folder, task)?;
+        bundle.verify()?;
         Ok(bundle)
     }
 

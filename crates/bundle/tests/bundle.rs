@@ -56,7 +56,8 @@ fn message_after(spoil: impl FnOnce(&Path)) -> String {
     let folder = parent.path().join("bundle");
     write_bundle(&folder, &manifest(), &FILES).unwrap();
     spoil(&folder);
-    let message = Bundle::open(&folder).expect_err("a spoilt bundle must be refused").to_string();
+    let verified = Bundle::open(&folder).and_then(|bundle| bundle.verify());
+    let message = verified.expect_err("a spoilt bundle must be refused").to_string();
     assert!(!message.contains('\n') && message.contains("bundle"), "{message}");
     message
 }
@@ -79,6 +80,10 @@ fn what_is_written_is_read_again() {
     let refused = bundle.model(Precision::Int8).unwrap_err().to_string();
     assert!(refused.ends_with("has no int8 model; it has fp32"), "{refused}");
     assert!(matches!(bundle.expect_task(Task::Locate), Err(BundleError::Task { .. })));
+    bundle.verify().unwrap();
+    fs::write(folder.join("fp32.onnx"), b"something else").unwrap();
+    let read = Bundle::open(&folder).unwrap().read_model(bundle.model(Precision::Fp32).unwrap());
+    assert!(matches!(read, Err(BundleError::Hash { .. })), "{read:?}");
     let left = fs::read_dir(parent.path()).unwrap().count();
     assert_eq!(left, 1, "nothing is left beside the bundle");
 }

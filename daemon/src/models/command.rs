@@ -107,6 +107,7 @@ impl Models {
                     verify_signature(bundle, &read_public_key(key).map_err(failure)?).map_err(failure)?;
                 }
                 let found = Bundle::open(bundle).map_err(failure)?;
+                found.verify().map_err(failure)?;
                 let signed = if key.is_some() { "signed and whole" } else { "whole" };
                 say(format_args!("{} {}: {signed}", found.manifest().name, found.manifest().version));
                 Ok(())
@@ -172,6 +173,7 @@ fn write_secret(path: &Path, text: &str) -> io::Result<()> {
 
 fn sign(folder: &Path, key: &Path, out: &Path) -> Result<(), Refusal> {
     let bundle = Bundle::open(folder).map_err(failure)?;
+    bundle.verify().map_err(failure)?;
     let manifest = bundle.manifest();
     let text = fs::read_to_string(key).map_err(|error| failure(format!("{}: {error}", key.display())))?;
     let unusable = |error: minisign::PError| failure(format!("{}: no secret key of minisign ({error})", key.display()));

@@ -95,6 +95,7 @@ fn stage(
     }
     verify_signature(staging, &read_public_key(&updates.key)?)?;
     let bundle = Bundle::open(staging).map_err(|error| error.to_string())?;
+    bundle.verify().map_err(|error| error.to_string())?;
     only_named(&bundle)?;
     let manifest = bundle.manifest();
     let (task, model) = (manifest.task, format!("{} {}", manifest.name, manifest.version));

@@ -1,0 +1,34 @@
+//! What the daemon takes of the machine, and whether that grows.
+
+use std::fs;
+
+/// Resident memory in kB, open files, threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub exams: usize,
+    pub rss_kb: u64,
+    pub files: usize,
+    pub threads: usize,
+}
+
+/// Of a process, after so many exams.
+pub fn sample(pid: u32, exams: usize) -> Sample {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let number = |key: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    Sample { exams, rss_kb: number("VmRSS:"), files, threads: number("Threads:") as usize }
+}
+
+/// Least squares of resident memory in kB over exams: the slope and its standard error.
+pub fn slope(samples: &[Sample]) -> (f64, f64) {
+    let points: Vec<(f64, f64)> = samples.iter().map(|sample| (sample.exams as f64, sample.rss_kb as f64)).collect();
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+    let rest: f64 = points.iter().map(|point| (point.1 - y - slope * (point.0 - x)).powi(2)).sum();
+    (slope, (rest / (count - 2.0) / spread).sqrt())
+}
