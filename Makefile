@@ -1,6 +1,6 @@
 # The commands of the README. Each can be run on a fresh Debian 12 machine with Rust.
 
-.PHONY: screen-test bench-start dist soak aarch64 test-aarch64 deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
+.PHONY: vm-test-arm screen-test bench-start dist soak aarch64 test-aarch64 deps test-deps train-deps build build-train tensorrt demo deb test test-memory test-train test-tensorrt-rtx test-kiosk yocto-lint vm-test hil-test lint bench bench-capture bench-outbox bench-fleet bench-page bench-peer measure-gate measure-domain bench-train bench-calibrate docs deny
 
 # What building and running need, and is not there yet: Debian packages, and ONNX Runtime in .deps.
 deps:
@@ -92,6 +92,17 @@ vm-test: deps
 	@scripts/deps.sh vm
 	cargo build --release --package anemiad
 	ANEMIA_HIL=vm ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad \
+		cargo test --package anemiad --test hil -- $(STEPS)
+
+# The same on a machine with an ARM processor, with the program for the boards.
+vm-test-arm: deps
+	@scripts/deps.sh vm
+	@scripts/deps.sh aarch64
+	@scripts/deps.sh vm-arm
+	cargo build --release --package anemiad
+	scripts/aarch64.sh build --release --package anemiad --no-default-features
+	ANEMIA_HIL=arm ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad \
+		ANEMIAD_AARCH64=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/aarch64/aarch64-unknown-linux-gnu/release/anemiad \
 		cargo test --package anemiad --test hil -- $(STEPS)
 
 # The page on the screen of such a machine: package, browser, clicks and keys before an emulated screen.

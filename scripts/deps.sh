@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and running need, and with an argument what more that needs: `test`, `memory`, `kiosk`, `vm` (the
-# emulated kiosk), `deb` (packages), `aarch64` (programs for the boards). Nothing that is there already. These are Debian
+# emulated kiosk), `deb` (packages), `aarch64` (programs for the boards), `vm-arm` (an emulated kiosk for them). Nothing that is there already. These are Debian
 # packages, and libonnxruntime.so in .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,6 +45,7 @@ case ${1:-} in deb | vm)
     ;;
 esac
 [ "${1:-}" != aarch64 ] || need qemu-aarch64-static qemu-user-static
+[ "${1:-}" != vm-arm ] || need qemu-system-aarch64 qemu-system-arm
 if [ "${1:-}" = vm ]; then
     need qemu-system-x86_64 qemu-system-x86
     need qemu-img qemu-utils

@@ -7,6 +7,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::common::{free_port, project};
 
+/// What is emulated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A PC without a screen.
+    Pc,
+    /// A PC with a screen and a browser.
+    Screen,
+    /// A computer with an ARM processor.
+    Arm,
+}
+
 /// A virtual machine with everything that it writes.
 pub struct Guest {
     image: PathBuf,
@@ -29,19 +40,23 @@ pub fn script(name: &str, arguments: &[&Path]) -> Result<String> {
 
 impl Guest {
     /// Builds what is missing, and switches it on for the first time.
-    pub fn start(with_screen: bool) -> Result<Self> {
-        let kind: &[&Path] = if with_screen { &[Path::new("--screen")] } else { &[] };
-        let digest = script("tests/vm/guest.sh", &[kind, &[Path::new("--digest")]].concat())?;
+    pub fn start(kind: Kind) -> Result<Self> {
+        let option: &[&Path] = match kind {
+            Kind::Pc => &[],
+            Kind::Screen => &[Path::new("--screen")],
+            Kind::Arm => &[Path::new("--arm")],
+        };
+        let digest = script("tests/vm/guest.sh", &[option, &[Path::new("--digest")]].concat())?;
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache
             .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
             .context("HOME is not set")?;
         let image = cache.join("anemiad-vm").join(format!("guest-{digest}"));
-        script("tests/vm/guest.sh", &[kind, &[&image]].concat())?;
+        script("tests/vm/guest.sh", &[option, &[&image]].concat())?;
         let folder = tempfile::tempdir()?;
         let logs = std::env::var_os("LOGS").map_or_else(|| folder.path().to_owned(), PathBuf::from);
         std::fs::create_dir_all(&logs)?;
-        let screen = with_screen.then(|| folder.path().join("screen"));
+        let screen = (kind == Kind::Screen).then(|| folder.path().join("screen"));
         let (ssh_port, mqtt_port) = (free_port(), free_port());
         let mut guest = Self { image, folder, logs, screen, qemu: None, ssh_port, mqtt_port };
         guest.power_on()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::common::wait;
-use crate::guest::Guest;
+use crate::guest::{Guest, Kind};
 
 /// What is tested.
 pub struct Kiosk {
@@ -23,8 +23,8 @@ pub struct Kiosk {
 
 impl Kiosk {
     /// An emulated kiosk, switched on.
-    pub fn emulated(with_screen: bool) -> Result<Self> {
-        let guest = Guest::start(with_screen)?;
+    pub fn emulated(kind: Kind) -> Result<Self> {
+        let guest = Guest::start(kind)?;
         let kiosk = Self {
             options: guest.ssh_options(),
             destination: "root@127.0.0.1".into(),

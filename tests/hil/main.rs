@@ -1,8 +1,10 @@
 //! One scenario for a kiosk that runs: start, restart, reload, crash, hang, a camera that goes and comes, a broker that does, a
 //! full disk, a clock that jumps, a power cut.
 //!
-//! `ANEMIA_HIL=vm` runs it against an emulated kiosk (tests/vm), `ANEMIA_HIL=screen` against one that has a screen and a browser, of
-//! which only the page is looked at, and `ANEMIA_HIL=user@host` against a board, as far as that can be done without touching it. Arguments name the steps to run. Without the variable nothing is done.
+//! `ANEMIA_HIL=vm` runs it against an emulated kiosk (tests/vm), `ANEMIA_HIL=arm` against one with an ARM processor,
+//! `ANEMIA_HIL=screen` against one that has a screen and a browser, of which only the page is looked at, and
+//! `ANEMIA_HIL=user@host` against a board, as far as that can be done without touching it. Arguments name the steps to run.
+//! Without the variable nothing is done.
 // A test whose stage cannot be set may panic.
 #![allow(clippy::unwrap_used)]
 
@@ -21,6 +23,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::guest::Kind;
 use crate::kiosk::Kiosk;
 use crate::protocol::Protocol;
 use crate::receiver::Receiver;
@@ -56,12 +59,18 @@ fn main() -> ExitCode {
 
 fn run(target: &str) -> Result<bool> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let kiosk = match target {
+        "vm" => Kiosk::emulated(Kind::Pc)?,
+        "screen" => Kiosk::emulated(Kind::Screen)?,
+        "arm" => Kiosk::emulated(Kind::Arm)?,
+        board => Kiosk::board(board)?,
+    };
     let with_screen = target == "screen";
-    let kiosk = if with_screen || target == "vm" { Kiosk::emulated(with_screen)? } else { Kiosk::board(target)? };
     let start = Instant::now();
     let receiver = Receiver::start(&kiosk.broker.0, kiosk.broker.1);
-    // As qemu says of itself to the guest.
-    let is_slow = kiosk.run("grep -qi 'model name.*TCG' /proc/cpuinfo && echo yes || echo no")? == "yes";
+    // As qemu says of itself to the guest; for ARM it has no name for its processor, and this one for the board.
+    let emulated = "grep -qi 'model name.*TCG' /proc/cpuinfo || grep -qs dummy-virt /proc/device-tree/compatible";
+    let is_slow = kiosk.run(&format!("{emulated} && echo yes || echo no"))? == "yes";
     let mut scene = Scene { kiosk, receiver, start, protocol: Protocol::new(is_slow) };
     for step in STEPS {
         if step.needs_screen != with_screen && !step.always {

@@ -11,6 +11,12 @@ folder=$(realpath "$1") disk=$2 ssh_port=$3 mqtt_port=$4 console=$5
 
 # /dev/kvm is not enough: there are machines that have it and cannot run an ordinary kernel with it.
 accel=(-accel "tcg,thread=multi,tb-size=512" -cpu max)
+machine=(qemu-system-x86_64 -M q35) serial=ttyS0
+if [ "$(cat "$folder/architecture")" = arm64 ]; then
+    # The processor of a TX2 NX has these cores, too.
+    machine=(qemu-system-aarch64 -M virt -cpu cortex-a57) serial=ttyAMA0 ACCEL=tcg
+    accel=("${accel[@]:0:2}")
+fi
 if [ "${ACCEL:-}" != tcg ] && [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then
     accel=(-accel kvm "${accel[@]}")
 fi
@@ -27,9 +33,9 @@ fi
 # cache=writeback: the guest sees a disk with a cache of its own, and qemu writes that out when the guest asks for it
 # (fsync). So what was synced survives the power cut, and what was not may be lost, as on a real disk.
 # restrict=on: the two ports are all that leads in or out.
-exec qemu-system-x86_64 "${accel[@]}" -M q35 -smp 2 -m "$memory" "${screen[@]}" -nodefaults -no-user-config -display none -no-reboot \
+exec "${machine[@]}" "${accel[@]}" -smp 2 -m "$memory" "${screen[@]}" -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$folder/vmlinuz" -initrd "$folder/initrd" \
-    -append "console=ttyS0 loglevel=4 mitigations=off nokaslr random.trust_cpu=on tsc=reliable systemd.show_status=0" \
+    -append "console=$serial loglevel=4 mitigations=off nokaslr random.trust_cpu=on tsc=reliable systemd.show_status=0" \
     -drive "file=$disk,if=virtio,format=qcow2,cache=writeback,discard=unmap" \
     -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$ssh_port-:22,hostfwd=tcp:127.0.0.1:$mqtt_port-:1883" \
     -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci \

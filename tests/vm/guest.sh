@@ -1,17 +1,23 @@
 #!/usr/bin/env bash
-# The disk, the kernel and the initramfs of the emulated kiosk: guest.sh [--screen] [FOLDER], or guest.sh [--screen] --digest
-# for the name under which the folder can be kept in a cache. With --screen it has what the page on a screen needs. Nothing in
-# it depends on the program under test. Does nothing when FOLDER is complete.
+# The disk, the kernel and the initramfs of the emulated kiosk: guest.sh [--screen|--arm] [FOLDER], or guest.sh [--screen|--arm]
+# --digest for the name under which the folder can be kept in a cache. With --screen it has what the page on a screen needs; with
+# --arm its processor and its system are nearest to those of a board. Nothing in it depends on the program under test. Does
+# nothing when FOLDER is complete.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PATH=$PATH:/usr/sbin:/sbin
 
-screen=
-if [ "${1:-}" = --screen ]; then
-    screen=$1
+kind=
+case ${1:-} in --screen | --arm)
+    kind=$1
     shift
+    ;;
+esac
+architecture=amd64 suite=bookworm serial=ttyS0
+if [ "$kind" = --arm ]; then
+    # glibc 2.31 and Linux 5.10, as JetPack 5.1 has them.
+    architecture=arm64 suite=bullseye serial=ttyAMA0
 fi
-suite=bookworm
 packages=(
     systemd systemd-sysv udev dbus kmod iproute2 sudo ca-certificates openssh-server
     v4l-utils mosquitto mosquitto-clients
@@ -26,11 +32,11 @@ masked=(
     systemd-tmpfiles-clean.timer systemd-timesyncd.service systemd-logind.service systemd-user-sessions.service
     systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-random-seed.service systemd-pstore.service
     systemd-networkd-wait-online.service
-    getty@tty1.service getty-static.service serial-getty@ttyS0.service dev-hugepages.mount dev-mqueue.mount
+    getty@tty1.service getty-static.service serial-getty@$serial.service dev-hugepages.mount dev-mqueue.mount
     sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount systemd-binfmt.service
 )
 
-if [ -n "$screen" ]; then
+if [ "$kind" = --screen ]; then
     guest_modules+=(virtio_gpu virtio_input evdev)
     # Who has the console in front may use screen and keyboard: that is what the page needs.
     for unit in systemd-logind.service systemd-user-sessions.service getty@tty1.service; do
@@ -39,7 +45,7 @@ if [ -n "$screen" ]; then
 fi
 
 # Everything that decides what is in the folder, but for the versions of the packages: throw a cache away now and then.
-digest=$(echo "$screen" | cat - "${BASH_SOURCE[0]}" "$here"/eye.service "$here"/eye-show.sh "$here"/eye.rules | sha256sum | cut -c1-16)
+digest=$(echo "$kind" | cat - "${BASH_SOURCE[0]}" "$here"/eye.service "$here"/eye-show.sh "$here"/eye.rules | sha256sum | cut -c1-16)
 [ "${1:-}" != --digest ] || { echo "$digest"; exit; }
 folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/anemiad-vm/guest-$digest}
 if [ "$(cat "$folder/complete" 2>/dev/null)" = "$digest" ]; then
@@ -48,7 +54,7 @@ if [ "$(cat "$folder/complete" 2>/dev/null)" = "$digest" ]; then
 fi
 if [ "$(id -u)" -ne 0 ]; then
     # debootstrap needs root. What it makes belongs to the caller at the end.
-    exec sudo "$here/guest.sh" $screen "$(realpath -m "$folder")"
+    exec sudo "$here/guest.sh" $kind "$(realpath -m "$folder")"
 fi
 for tool in debootstrap apt-get busybox cpio zstd mke2fs depmod ssh-keygen; do
     command -v "$tool" >/dev/null || { echo "guest: $tool is missing; scripts/deps.sh vm installs it" >&2; exit 1; }
@@ -82,8 +88,21 @@ mkdir "$out"
 
 # An archive of its own: other users of apt may empty the common one in the middle of a download.
 mkdir -p "$work/apt/partial"
-apt=(apt-get -q -o Dir::Cache::archives="$work/apt" -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root)
-find_kernel() { apt-cache depends linux-image-amd64 2>/dev/null | awk '$1 == "Depends:" { print $2; exit }'; }
+options=(-o Dir::Cache::archives="$work/apt" -o DPkg::Lock::Timeout=300 -o APT::Sandbox::User=root)
+if [ "$kind" = --arm ]; then
+    # This machine knows no packages of that system; debootstrap takes them from there, too.
+    mkdir -p "$work/lists/partial"
+    echo "deb http://deb.debian.org/debian $suite main" >"$work/sources.list"
+    options+=(-o Dir::State::lists="$work/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- -o APT::Architecture="$architecture"
+        -o APT::Architectures="$architecture")
+fi
+apt=(apt-get -q "${options[@]}")
+find_kernel() {
+    # Without lists there is no such package, and apt-cache fails.
+    { apt-cache "${options[@]}" depends "linux-image-$architecture" 2>/dev/null || true; } |
+        awk '$1 == "Depends:" && !found { print $2; found = 1 }'
+}
 kernel_package=$(find_kernel)
 [ -n "$kernel_package" ] || { retry "${apt[@]}" update >/dev/null; kernel_package=$(find_kernel); }
 say "kernel: $kernel_package"
@@ -106,15 +125,23 @@ module_files() {
 say "debootstrap"
 include=$(IFS=,; echo "${packages[*]}")
 mkdir "$work/packages"
+if [ "$kind" = --arm ]; then
+    # Programs for ARM run here, too, also behind chroot: F opens the interpreter now.
+    binfmt=/proc/sys/fs/binfmt_misc
+    [ -e "$binfmt/register" ] || mount -t binfmt_misc none "$binfmt"
+    [ -e "$binfmt/qemu-aarch64" ] ||
+        printf '%s' ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F' \
+            >"$binfmt/register"
+fi
 bootstrap() {
     rm -rf --one-file-system "$root"
-    debootstrap --variant=minbase --cache-dir="$work/packages" --include="$include" "$suite" "$root" \
+    debootstrap --arch="$architecture" --variant=minbase --cache-dir="$work/packages" --include="$include" "$suite" "$root" \
         >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; return 1; }
 }
 retry bootstrap
 put() { install -D -m "${2:-644}" /dev/stdin "$root/$1"; }
 
-if [ -n "$screen" ]; then
+if [ "$kind" = --screen ]; then
     say "browser"
     # The browser comes with the security updates, of which debootstrap knows nothing: by the sources of this machine.
     for file in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/trusted.gpg.d /usr/share/keyrings \
@@ -154,11 +181,11 @@ IPv6AcceptRA=no
 END
 # The journal is in memory, and goes out on the serial line, too: what was logged before a power cut stays readable
 # outside, and the disk is written by what is tested and nothing else.
-put etc/systemd/journald.conf.d/kiosk.conf <<'END'
+put etc/systemd/journald.conf.d/kiosk.conf <<END
 [Journal]
 Storage=volatile
 ForwardToConsole=yes
-TTYPath=/dev/ttyS0
+TTYPath=/dev/$serial
 MaxLevelConsole=info
 RateLimitBurst=0
 END
@@ -188,7 +215,7 @@ install -D -m 755 "$here/eye-show.sh" "$root/usr/local/bin/eye-show"
 
 for unit in "${masked[@]}"; do [ -z "$unit" ] || ln -sf /dev/null "$root/etc/systemd/system/$unit"; done
 # The alias of a masked unit is an error in the log.
-[ -n "$screen" ] || rm -f "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"
+[ "$kind" = --screen ] || rm -f "$root/etc/systemd/system/dbus-org.freedesktop.login1.service"
 systemctl --root="$root" --quiet enable systemd-networkd.service ssh.service mosquitto.service
 ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 
@@ -200,12 +227,13 @@ echo "kiosk $(cut -d' ' -f1,2 "$root/etc/ssh/ssh_host_ed25519_key.pub")" >"$out/
 
 dpkg-query --admindir="$root/var/lib/dpkg" -W >"$out/packages"
 echo "$version" >"$out/kernel"
+echo "$architecture" >"$out/architecture"
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{man,locale,info}/*
 find "$root/usr/share/doc" -type f ! -name copyright -delete
 
 # With a journal: the power is cut while the disk is written, and the next start must find a whole file system.
 size=2G
-[ -z "$screen" ] || size=4G
+[ "$kind" != --screen ] || size=4G
 truncate -s "$size" "$out/root.ext4"
 mke2fs -q -t ext4 -J size=16 -m 0 -L kiosk -d "$root" "$out/root.ext4"
 
@@ -213,8 +241,14 @@ mke2fs -q -t ext4 -J size=16 -m 0 -L kiosk -d "$root" "$out/root.ext4"
 
 ram=$work/ram
 mkdir -p "$ram"/{bin,dev,proc,sys,root,modules}
-cp "$(command -v busybox)" "$ram/bin/busybox"
-if ldd "$ram/bin/busybox" >/dev/null 2>&1; then echo "guest: busybox-static is missing" >&2; exit 1; fi
+if [ "$kind" = --arm ]; then
+    (cd "$work" && retry "${apt[@]}" download busybox-static >/dev/null)
+    dpkg-deb -x "$work"/busybox-static_*.deb "$work/busybox"
+    cp "$work/busybox/bin/busybox" "$ram/bin/busybox"
+else
+    cp "$(command -v busybox)" "$ram/bin/busybox"
+    if ldd "$ram/bin/busybox" >/dev/null 2>&1; then echo "guest: busybox-static is missing" >&2; exit 1; fi
+fi
 number=100
 module_files "${boot_modules[@]}" | while read -r file; do cp "$file" "$ram/modules/$((number++))-${file##*/}"; done
 install -m 755 /dev/stdin "$ram/init" <<'END'

@@ -202,6 +202,10 @@ pub fn unplug_often(scene: &mut Scene) -> Result<()> {
 }
 
 pub fn open_often(scene: &mut Scene) -> Result<()> {
+    if scene.kiosk.run("uname -m")? != std::env::consts::ARCH {
+        scene.protocol.note("left out: this program is for another processor");
+        return Ok(());
+    }
     let count = cycles(1000);
     scene.kiosk.run("systemctl stop anemiad")?;
     let program = scene.kiosk.guest.as_ref().context("no guest")?.folder().join("hil");

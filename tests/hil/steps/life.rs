@@ -1,6 +1,6 @@
 //! The life of the daemon: installed, started, restarted, reloaded, crashed, hung, measured, stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -29,16 +29,30 @@ pub fn install(scene: &mut Scene) -> Result<()> {
     let guest = scene.kiosk.guest.as_ref().context("no guest")?;
     let (packages, film) = (guest.folder().join("packages"), guest.folder().join("film"));
     let program = PathBuf::from(std::env::var_os("ANEMIAD").context("ANEMIAD does not name the program to test")?);
-    script("scripts/deb.sh", &[&packages, program.parent().context("the program has a folder")?])?;
+    script("scripts/deb.sh", &[&packages, folder_of(&program)?])?;
+    let is_arm = scene.kiosk.run("uname -m")? == "aarch64";
+    if is_arm {
+        // Beside those for every architecture.
+        let program =
+            std::env::var_os("ANEMIAD_AARCH64").context("ANEMIAD_AARCH64 does not name the program to test")?;
+        script("scripts/deb.sh", &[&packages, folder_of(Path::new(&program))?, Path::new("arm64")])?;
+    }
     script("tests/vm/eye.sh", &[&film, &program])?;
     scene.kiosk.send(&film, "/srv/eye")?;
     scene.kiosk.run("systemctl restart eye")?;
     scene.kiosk.send(&packages, "/root/packages")?;
+    if is_arm {
+        scene.kiosk.run("rm /root/packages/*_amd64.deb")?;
+    }
     scene.kiosk.run(INSTALL)?;
     let started = wait(PATIENCE, || (scene.kiosk.unit("ActiveState").ok()? == "active").then_some(()));
     scene.protocol.check(started.is_some(), "the package installs, and the daemon runs with the phantom camera");
     scene.kiosk.run(&format!("systemctl stop anemiad\ncat >/etc/anemiad/anemiad.yaml <<'END'\n{CONFIG}END"))?;
     Ok(())
+}
+
+fn folder_of(program: &Path) -> Result<&Path> {
+    program.parent().context("the program has a folder")
 }
 
 /// Upgraded, removed, installed again and purged, with a configuration of its own and results on its disk.
@@ -76,6 +90,17 @@ pub fn package(scene: &mut Scene) -> Result<()> {
     let started = wait(PATIENCE, || (scene.kiosk.unit("ActiveState").ok()? == "active").then_some(()));
     scene.protocol.check(started.is_some(), "installed again, it runs");
     scene.result(Instant::now());
+
+    // There is neither a Jetson nor TensorRT, but its drop-in is for the same unit.
+    scene
+        .kiosk
+        .run("dpkg --force-depends -i /root/packages/anemiad-tensorrt_*.deb 2>&1 && systemctl restart anemiad")?;
+    let drop_ins = scene.kiosk.unit("DropInPaths")?;
+    scene.protocol.check(drop_ins.contains("jetson.conf"), format_args!("anemiad-tensorrt adds {drop_ins}"));
+    scene.result(Instant::now());
+    let groups = scene.kiosk.run("id -nG anemiad")?;
+    scene.protocol.check(groups.contains("render"), format_args!("its user is in the groups {groups}"));
+    scene.kiosk.run("dpkg -P anemiad-tensorrt 2>&1")?;
 
     scene.kiosk.run("dpkg -P anemiad 2>&1")?;
     let kept = scene.kiosk.run(&format!("{left}; ls -d /var/lib/anemiad /var/cache/anemiad 2>/dev/null || true"))?;
