@@ -17,7 +17,7 @@ train-deps:
 build: deps
 	cargo build --release
 
-# anemia-train with everything that needs libtorch: cv, fit and locate.
+# anemia-train with everything that needs libtorch: cv, qat, fit and locate.
 build-train: train-deps
 	cargo build --release --package anemia-trainer --features torch
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::common::{free_port, project};
+use crate::common::{free_port, project, wait};
 
 /// What is emulated.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,16 @@ impl Guest {
             qemu.wait()?;
         }
         Ok(())
+    }
+
+    /// Waits until it switches itself off, which it also does instead of a reboot.
+    pub fn wait_off(&mut self, patience: Duration) -> Result<bool> {
+        let Some(qemu) = &mut self.qemu else { return Ok(true) };
+        let is_off = wait(patience, || qemu.try_wait().ok()?.map(|_| ())).is_some();
+        if is_off {
+            self.qemu = None;
+        }
+        Ok(is_off)
     }
 
     /// How to log in.

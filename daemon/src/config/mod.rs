@@ -130,7 +130,8 @@ pub struct Quality {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Exam {
-    /// Whether an exam starts by itself when the conjunctiva stays in view. Where not, only a command starts one.
+    /// Whether an exam starts by itself when the conjunctiva stays in view. Where not, only a command, the button of
+    /// the page or `anemiad exam start` starts one.
     pub automatic: bool,
     /// Good frames that make one result.
     #[schemars(range(min = 1, max = 31))]

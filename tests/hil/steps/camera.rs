@@ -152,6 +152,39 @@ pub fn camera_service(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// A camera that nothing helps: its service is restarted twice, then the machine once, and then a person has to come.
+pub fn reboot(scene: &mut Scene) -> Result<()> {
+    // Nobody listens there.
+    let pipeline = "tcpclientsrc host=127.0.0.1 port=9 ! rawvideoparse format=rgb width=64 height=64";
+    scene.kiosk.run(&format!(
+        "cp /etc/anemiad/anemiad.yaml /root/before.yaml\n\
+         sed -i '/^camera:/,/^roi:/{{/^roi:/!d}}' /etc/anemiad/anemiad.yaml\n\
+         echo 'camera: {{gstreamer: {{pipeline: \"{pipeline}\", restart_service: true, reboot: true}}}}' >>/etc/anemiad/anemiad.yaml\n\
+         printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/etc/systemd/system/nvargus-daemon.service\n\
+         systemctl daemon-reload\n\
+         systemctl --quiet enable --now anemiad-camera-service.path anemiad-reboot.path\n\
+         systemctl restart anemiad"
+    ))?;
+    let off = scene.kiosk.guest.as_mut().context("no guest")?.wait_off(PATIENCE)?;
+    scene.protocol.check(off, "the machine is rebooted");
+    scene.kiosk.guest.as_mut().context("no guest")?.power_on()?;
+    scene.kiosk.wait_on()?;
+    let refused = "journalctl -b -u anemiad | grep -c 'rebooted for its camera less than six hours ago' || true";
+    let told = wait(PATIENCE, || (scene.kiosk.number::<u32>(refused).ok()? > 0).then_some(()));
+    scene.protocol.check(told.is_some(), "not a second time: it says so");
+    let resigned = wait(PATIENCE, || scene.kiosk.run("anemiad status --json | grep gave_up").ok());
+    scene.protocol.check(resigned.is_some(), "then it calls for a person");
+    scene.kiosk.run(
+        "systemctl disable --now anemiad-camera-service.path anemiad-reboot.path 2>&1\n\
+         rm -f /etc/systemd/system/nvargus-daemon.service /var/lib/anemiad/rebooted-for-camera\n\
+         systemctl daemon-reload\n\
+         cp /root/before.yaml /etc/anemiad/anemiad.yaml\n\
+         systemctl restart anemiad",
+    )?;
+    scene.result(Instant::now());
+    Ok(())
+}
+
 /// How often a camera is unplugged and opened: as CYCLES says, or as the aim does.
 fn cycles(aim: u32) -> u32 {
     std::env::var("CYCLES").ok().and_then(|text| text.parse().ok()).map_or(aim, |cycles: u32| cycles.min(aim))

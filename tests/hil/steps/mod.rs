@@ -62,6 +62,7 @@ pub const STEPS: &[Step] = &[
     emulated("dead-camera", camera::dead_camera),
     emulated("stream-errors", camera::stream_errors),
     emulated("camera-service", camera::camera_service),
+    emulated("reboot", camera::reboot),
     step("broker", storage::broker),
     emulated("disk-full", storage::disk_full),
     emulated("clock", storage::clock),
