@@ -17,6 +17,9 @@ use serde::Serialize;
 use crate::config;
 use crate::pipeline::probability;
 
+/// What two people need at least to change places, when nobody sees them.
+const CHANGE: Duration = Duration::from_secs(1);
+
 /// Where an exam is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -108,8 +111,9 @@ pub struct Exam {
     started: Option<Instant>,
     seen: u8,
     absent_since: Option<Instant>,
-    /// When the last frame was looked at.
+    /// When the last frame was looked at, and how long after the one before.
     looked: Option<Instant>,
+    pace: Duration,
     logits: Vec<f32>,
     rejected: [u32; Rejection::ALL.len()],
     hint: Option<Rejection>,
@@ -117,16 +121,18 @@ pub struct Exam {
 }
 
 impl Exam {
-    /// An idle exam; or, with `patient_done`, one that first waits for a patient to leave who has a result already.
-    pub fn new(settings: config::Exam, point: OperatingPoint, patient_done: bool) -> Self {
+    /// An idle exam; or, when the one before ended in [`Phase::Result`] or [`Phase::Cancelled`], one that first waits for this
+    /// patient to leave.
+    pub fn new(settings: config::Exam, point: OperatingPoint, before: Phase) -> Self {
         Self {
             settings,
             point,
-            phase: if patient_done { Phase::Result } else { Phase::Idle },
+            phase: if matches!(before, Phase::Result | Phase::Cancelled) { before } else { Phase::Idle },
             started: None,
             seen: 0,
             absent_since: None,
             looked: None,
+            pace: Duration::ZERO,
             logits: Vec::with_capacity(usize::from(settings.frames)),
             rejected: [0; Rejection::ALL.len()],
             hint: None,
@@ -153,6 +159,12 @@ impl Exam {
 
     /// Takes what one frame gave: a calibrated logit, or the reason why it was rejected.
     pub fn observe(&mut self, frame: Result<f32, Rejection>, now: Instant) -> Option<Outcome> {
+        if self.may_be_another(now) {
+            let outcome = self.leave(now);
+            if outcome.is_some() {
+                return outcome;
+            }
+        }
         let in_view = frame != Err(Rejection::NoConjunctiva);
         self.hint = frame.err();
         self.looked = Some(now);
@@ -190,6 +202,15 @@ impl Exam {
             Phase::Result | Phase::Cancelled => {}
         }
         self.check_time(now)
+    }
+
+    /// Notes when a frame came. After a gap in which somebody could have taken the place of the patient, nobody knows whose it
+    /// is. Cameras are slow by themselves, so the gap is one beyond their pace.
+    fn may_be_another(&mut self, now: Instant) -> bool {
+        // Whoever started an exam by a command may have done so in the gap.
+        let Some(looked) = self.looked.max(self.started) else { return false };
+        let gap = now.saturating_duration_since(looked);
+        gap >= self.settings.absent() + CHANGE + std::mem::replace(&mut self.pace, gap)
     }
 
     /// Starts an exam at once, of whoever is or comes into view; of one who has a result already, too.
@@ -310,7 +331,7 @@ mod tests {
     impl Bench {
         fn new(frames: u8) -> Self {
             let settings = config::Exam { automatic: true, frames, steady_frames: 2, timeout_s: 5.0, absent_s: 0.5 };
-            Self { exam: Exam::new(settings, POINT, false), now: Instant::now() }
+            Self { exam: Exam::new(settings, POINT, Phase::Idle), now: Instant::now() }
         }
 
         fn feed(&mut self, frame: Result<f32, Rejection>) -> Option<Outcome> {
@@ -325,6 +346,40 @@ mod tests {
 
     const GONE: Result<f32, Rejection> = Err(Rejection::NoConjunctiva);
     const BLURRED: Result<f32, Rejection> = Err(Rejection::Blurred);
+
+    #[test]
+    fn after_a_gap_in_which_people_can_change_places_nothing_is_added_to_the_exam() {
+        let mut bench = Bench::new(5);
+        assert!(bench.feed_all(&[Ok(1.0); 4]).is_none());
+        assert_eq!(bench.exam.state().good, 2);
+        // Frames were too old to be looked at.
+        bench.now += Duration::from_secs(2);
+        assert!(bench.exam.check_time(bench.now).is_none());
+        let outcome = bench.feed(Ok(-3.0)).unwrap();
+        assert_eq!((outcome.verdict, outcome.good), (Verdict::Retake, 2));
+        assert_eq!(bench.exam.state().phase, Phase::Idle);
+        let outcome = bench.feed_all(&[Ok(-3.0); 7]).unwrap();
+        assert_eq!((outcome.verdict, outcome.good), (Verdict::NonAnemic, 5));
+        // Whoever comes into view after such a gap has no result yet.
+        bench.now += Duration::from_secs(2);
+        assert!(bench.feed_all(&[Ok(3.0); 7]).is_some());
+    }
+
+    #[test]
+    fn a_slow_camera_is_no_gap_and_a_start_ends_one() {
+        let mut bench = Bench::new(5);
+        let mut slowly = |exam: &mut Exam| {
+            bench.now += Duration::from_millis(900);
+            exam.observe(Ok(1.0), bench.now)
+        };
+        let mut exam = Exam::new(config::Exam { timeout_s: 60.0, ..bench.exam.settings }, POINT, Phase::Idle);
+        assert!((0..7).find_map(|_| slowly(&mut exam)).is_some_and(|outcome| outcome.good == 5));
+        bench.now += Duration::from_secs(10);
+        exam.start(bench.now).unwrap();
+        bench.now += FRAME;
+        assert!(exam.observe(Ok(1.0), bench.now).is_none());
+        assert_eq!(exam.state().good, 1);
+    }
 
     #[test]
     fn an_exam_aligns_collects_and_gives_the_median() {
@@ -415,7 +470,7 @@ mod tests {
     #[test]
     fn after_a_reload_a_patient_who_has_a_result_gets_no_second_one() {
         let mut bench = Bench::new(1);
-        bench.exam = Exam::new(bench.exam.settings, POINT, true);
+        bench.exam = Exam::new(bench.exam.settings, POINT, Phase::Result);
         assert!(bench.feed_all(&[Ok(1.0); 20]).is_none());
         bench.feed_all(&[GONE; 6]);
         assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());

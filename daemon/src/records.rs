@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anemia_vision::{CutOut, Quality, Rejection, write_png};
@@ -87,12 +89,14 @@ impl Notes {
 pub struct Records {
     folder: PathBuf,
     settings: config::Records,
+    /// Bytes that were written since the folder was last looked through: with a month of exams in it, that takes a while.
+    written: Arc<AtomicU64>,
 }
 
 impl Records {
     /// The records in a state folder.
     pub fn new(state_dir: &Path, settings: config::Records) -> Self {
-        Self { folder: state_dir.join("exams"), settings }
+        Self { folder: state_dir.join("exams"), settings, written: Arc::default() }
     }
 
     /// Whether cut-outs are to be kept.
@@ -100,7 +104,8 @@ impl Records {
         self.settings.days > 0 && self.settings.cutouts
     }
 
-    /// Writes the record of an exam, and removes what is too old or too much by `now`.
+    /// Writes the record of an exam. When a sixteenth of what there may be was written, it also removes what is too old or too
+    /// much by `now`.
     pub fn keep(&self, finished: &Finished, now: Timestamp) -> io::Result<()> {
         if self.settings.days > 0 {
             // What a result says of somebody is nobody else's business on this machine.
@@ -115,12 +120,22 @@ impl Records {
             }
             // After the pictures, which are not worth a wait for the disk: a power cut can cost one.
             anemia_bundle::write_file(&self.folder.join(format!("{}.json", result.id)), &text)?;
+            let bytes = (text.len() + notes.cutouts.len()) as u64;
+            if self.written.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.most() / 16 {
+                self.prune(now)?;
+            }
         }
-        self.prune(now)
+        Ok(())
+    }
+
+    /// Bytes that all records may have.
+    fn most(&self) -> u64 {
+        u64::from(self.settings.mib) << 20
     }
 
     /// Removes the records that are older than the configuration says, and then the oldest until the others fit.
     pub fn prune(&self, now: Timestamp) -> io::Result<()> {
+        self.written.store(0, Ordering::Relaxed);
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -136,12 +151,11 @@ impl Records {
         // An id begins with the time of its exam: the newest first.
         files.sort_by_key(|&(id, ..)| std::cmp::Reverse(id));
         let oldest = now.as_second() - i64::from(self.settings.days) * 24 * 3600;
-        let most = u64::from(self.settings.mib) << 20;
         let mut total = 0;
         // Whole exams go: the pictures of a record with it.
         for exam in files.chunk_by(|a, b| a.0 == b.0) {
             total += exam.iter().map(|(_, _, bytes, _)| bytes).sum::<u64>();
-            if exam[0].1.as_secs() as i64 <= oldest || total > most {
+            if exam[0].1.as_secs() as i64 <= oldest || total > self.most() {
                 for (.., path) in exam {
                     fs::remove_file(path)?;
                 }
@@ -278,11 +292,26 @@ mod tests {
         let path = records.folder.join(format!("{}-1.png", large.result.id));
         fs::write(path, vec![0; (1 << 20) - 5 * one / 2]).unwrap();
         records.keep(&large, at(106 * DAY + 5)).unwrap();
+        records.prune(at(106 * DAY + 5)).unwrap();
         let left = files(&records);
         assert_eq!(left.len(), 4, "{left:?}");
         assert!(
             left.contains(&"notes of the nurse.txt".to_owned()) && left.contains(&format!("{}.json", large.result.id))
         );
+    }
+
+    #[test]
+    fn what_is_written_never_exceeds_the_limit_by_more_than_a_sixteenth() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(folder.path(), config::Records { days: 10, mib: 1, cutouts: true });
+        let notes = Notes { cutouts: vec![7; 50 * 20 * 3 * 8], size: [50, 20], ..Notes::default() };
+        let mut largest = 0;
+        for second in 0..200 {
+            records.keep(&finished(100 * DAY + second, notes.clone()), at(100 * DAY + second)).unwrap();
+            let sizes = fs::read_dir(&records.folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+            largest = largest.max(sizes.sum::<u64>());
+        }
+        assert!((80_000..(1 << 20) * 17 / 16).contains(&largest), "{largest}");
     }
 
     #[test]

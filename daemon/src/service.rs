@@ -16,7 +16,7 @@ use crate::capture::CameraThread;
 use crate::commands::{Clerk, Open};
 use crate::config::Config;
 use crate::control::{ExamControl, ExamOrder};
-use crate::exam::{Exam, Phase};
+use crate::exam::{Exam, NotNow, Phase};
 use crate::history::History;
 use crate::kiosk::{self, Kiosk, Preview, Words};
 use crate::local;
@@ -136,8 +136,8 @@ fn link(
 /// What passes from one daemon to the next when the configuration is read again.
 #[derive(Clone, Debug, Default)]
 pub struct Carried {
-    /// A patient may be in view who has a result already, and must leave before the next exam.
-    patient_done: bool,
+    /// Where the exam was: a patient may be in view who has a result already, and must leave before the next exam.
+    phase: Phase,
     /// The last results, for the page.
     history: Arc<History>,
 }
@@ -177,7 +177,7 @@ impl Running {
     ///
     /// `service` gets the commands that concern the daemon as a whole.
     pub fn start(prepared: Prepared, carried: Carried, service: mpsc::Sender<Open>) -> std::io::Result<Self> {
-        let Carried { patient_done, history } = carried;
+        let Carried { phase, history } = carried;
         let Prepared { config, pipeline, outbox, stock } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let locator = pipeline.locator().map(|locator| locator.sha256.clone());
@@ -195,7 +195,7 @@ impl Running {
 
         let records = Records::new(&config.state_dir, config.records);
         let pixel_thread = PixelThread {
-            exam: Exam::new(config.exam, pipeline.operating_point(), patient_done),
+            exam: Exam::new(config.exam, pipeline.operating_point(), phase),
             pipeline,
             slot: slot.clone(),
             board: board.clone(),
@@ -387,8 +387,8 @@ impl Running {
             [&figures.captured, &figures.analysed, &figures.missed, &figures.late, &figures.damaged]
                 .map(|counter| counter.get());
         tracing::info!(captured, analysed, dropped = self.slot.dropped(), missed, late, damaged, "stopped");
-        let patient_done = matches!(self.board.watch().borrow().exam.phase, Phase::Result | Phase::Cancelled);
-        Carried { patient_done, history: self.history }
+        let phase = self.board.watch().borrow().exam.phase;
+        Carried { phase, history: self.history }
     }
 }
 
@@ -422,17 +422,28 @@ struct PixelThread {
 }
 
 impl PixelThread {
+    fn start(&mut self) -> Result<(), NotNow> {
+        self.exam.start(Instant::now())?;
+        // Those of an exam that was cancelled since the last frame.
+        self.notes = Notes::default();
+        Ok(())
+    }
+
     fn run(mut self) {
         // A finished exam for which the keeper has no room yet.
         let mut unsent: Option<Finished> = None;
         let mut failures = 0;
         loop {
-            for order in self.orders.try_iter() {
+            while let Ok(order) = self.orders.try_recv() {
+                let (ExamOrder::Start(answer) | ExamOrder::Cancel(answer)) = &order;
+                // Whoever stopped waiting was told that nothing happens.
+                if answer.is_closed() {
+                    continue;
+                }
                 let (answer, done) = match order {
-                    ExamOrder::Start(answer) => (answer, self.exam.start(Instant::now())),
+                    ExamOrder::Start(answer) => (answer, self.start()),
                     ExamOrder::Cancel(answer) => (answer, self.exam.cancel()),
                 };
-                // Whoever asked may have stopped waiting.
                 let _ = answer.send(done);
             }
             let outcome = match self.slot.take(TICK) {

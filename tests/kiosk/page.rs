@@ -227,3 +227,36 @@ async fn a_page_from_elsewhere_starts_nothing_and_sees_nothing() {
     }
     clinic.subscriber.none(Duration::from_millis(500), |message| message.topic.ends_with("/result"));
 }
+
+#[tokio::test]
+async fn a_verdict_is_never_shown_to_the_next_patient_and_a_reload_leaves_no_page_behind() {
+    let Some(browser) = Browser::open(1280, 800).await else { return };
+    let clinic = clinic(STAYS, "");
+    browser.client.goto(&clinic.page).await.unwrap();
+    browser.until("the page", READY).await;
+    browser.client.find(Locator::Css("#start")).await.unwrap().click().await.unwrap();
+    clinic.subscriber.result();
+    browser.until("a verdict", "return document.querySelector('#verdict h3') !== null").await;
+
+    // An exam that lasts, in a daemon that took over.
+    let config = std::fs::read_to_string(clinic.kiosk.config()).unwrap();
+    std::fs::write(clinic.kiosk.config(), config.replace("frames: 5", "frames: 200")).unwrap();
+    clinic.kiosk.signal("HUP");
+    browser.until("the new daemon", "return state.exam.wanted === 200 && state.camera.status === 'streaming'").await;
+    let results = browser.run("return results.length").await;
+    assert_eq!(results, 1, "the history goes on");
+    browser.client.find(Locator::Css("#start")).await.unwrap().click().await.unwrap();
+    browser.until("the second exam", "return state.exam.phase === 'collecting' && state.exam.good > 2").await;
+    assert_eq!(browser.text("#verdict").await, "");
+    browser.client.find(Locator::Css("#cancel")).await.unwrap().click().await.unwrap();
+    browser.until("its end", "return state.exam.phase === 'cancelled'").await;
+    assert_eq!(browser.text("#verdict").await, "", "the verdict of the first patient came back");
+
+    clinic.kiosk.signal("HUP");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    browser.until("the third daemon", READY).await;
+    assert_eq!(browser.run("return state.exam.phase").await, "cancelled", "who cancelled is still in view");
+    browser.client.refresh().await.unwrap();
+    browser.until("the page again", "return state !== null && results.length === 1").await;
+    assert_eq!(browser.text("#verdict").await, "");
+}

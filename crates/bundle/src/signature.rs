@@ -15,7 +15,7 @@ const MAX_BYTES: u64 = 4096;
 
 /// Checks that whoever has the secret key of `key` signed the bundle in `folder`. The text of an error is one line.
 ///
-/// Only the manifest is looked at: open the bundle afterwards, which checks the hash of every file.
+/// Only the manifest is looked at: open the bundle afterwards, and let [`crate::Bundle::verify`] check the hash of every file.
 pub fn verify_signature(folder: &Path, key: &PublicKey) -> Result<(), String> {
     let read = |name: &str, most: u64| {
         let path = folder.join(name);

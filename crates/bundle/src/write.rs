@@ -36,7 +36,7 @@ pub fn write_bundle(folder: &Path, manifest: &Manifest, files: &[(&str, &[u8])])
     }
     let text = serde_yaml::to_string(manifest).map_err(io::Error::other)?;
     write_synced(&aside.join(MANIFEST), text.as_bytes())?;
-    File::open(&aside)?.sync_all()?;
+    sync_folders(&aside)?;
     fs::rename(&aside, folder)?;
     File::open(parent)?.sync_all()
 }
@@ -48,6 +48,17 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     aside.write_all(bytes)?;
     aside.as_file().sync_all()?;
     aside.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Syncs a folder and those in it, so that the files of each are there after a power cut.
+fn sync_folders(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
     File::open(folder)?.sync_all()
 }
 

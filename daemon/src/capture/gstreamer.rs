@@ -152,11 +152,13 @@ impl GstreamerCamera {
     fn wait(&self, stop: &Stop) -> Result<Option<(gst::Sample, u32)>, CameraError> {
         let patience = if self.info.is_none() { FIRST } else { SILENCE };
         while !stop.is_requested() {
-            if let Some(found) = self.newest.take() {
-                return Ok(Some(found));
-            }
+            let found = self.newest.take();
+            // Also when frames come: what is not an error goes from the bus by this, and would pile up there.
             if let Some(fault) = self.fault() {
                 return Err(fault);
+            }
+            if found.is_some() {
+                return Ok(found);
             }
             if self.sink.is_eos() {
                 // A film ends; a camera that does so was unplugged, or its server was stopped.

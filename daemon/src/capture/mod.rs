@@ -145,6 +145,8 @@ impl CameraThread {
         let mut camera = open(&self.camera)?;
         tracing::info!("camera: {}", camera.describe());
         let outcome = self.watch(camera.as_mut(), recovery);
+        // Whatever it was that ended: a camera remembers what it was told to hold.
+        camera.hold(false);
         // Freed before the next one is opened: most cameras can be opened only once.
         drop(camera);
         outcome

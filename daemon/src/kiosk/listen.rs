@@ -21,7 +21,7 @@ use crate::config::{self, read_small};
 use crate::publish::tls;
 
 /// Connections at the same time. A browser opens up to six for a page.
-const CONNECTIONS: usize = 200;
+pub(super) const CONNECTIONS: usize = 200;
 /// How long a request, and the beginning of TLS, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of the head of a request.
@@ -56,9 +56,8 @@ pub fn open(settings: &config::Kiosk) -> Result<Door, String> {
     Ok(Door { listener, tls: acceptor.transpose()? })
 }
 
-/// Answers for ever.
-pub(super) async fn serve(door: Door, router: Router) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+/// Answers for ever, as many at once as there is room for.
+pub(super) async fn serve(door: Door, router: Router, room: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use axum::extract::State as Shared;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::{Kiosk, Picture};
+use super::{Kiosk, Picture, Served};
 use crate::exam::NotNow;
 
 /// The state comes at least so often.
@@ -43,10 +44,17 @@ enum What {
     Cancel,
 }
 
-pub(super) async fn connect(Shared(kiosk): Shared<Kiosk>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.max_message_size(LONGEST).max_frame_size(LONGEST).on_upgrade(|socket| async {
-        // Nobody needs to know why a page went.
-        let _ = Page::new(kiosk, socket).run().await;
+pub(super) async fn connect(Shared(served): Shared<Served>, upgrade: WebSocketUpgrade) -> Response {
+    let Served { kiosk, room, mut open } = served;
+    let Ok(place) = room.try_acquire_owned() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    upgrade.max_message_size(LONGEST).max_frame_size(LONGEST).on_upgrade(|socket| async move {
+        let _place = place;
+        // Nobody needs to know why a page went. When the daemon ends, the page must go to the next one: what this one would go
+        // on to show is old.
+        tokio::select! {
+            _ = Page::new(kiosk, socket).run() => {}
+            _ = open.changed() => {}
+        }
     })
 }
 

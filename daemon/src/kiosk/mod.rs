@@ -17,6 +17,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::{Semaphore, watch};
 
 use crate::board::Board;
 use crate::config;
@@ -45,12 +46,25 @@ pub struct Kiosk {
     pub words: Arc<Words>,
 }
 
-/// Answers requests for ever.
+/// What all connections share.
+#[derive(Clone)]
+struct Served {
+    kiosk: Kiosk,
+    /// For connections. A page has a place of its own, from its upgrade on.
+    room: Arc<Semaphore>,
+    /// Closed when this daemon ends: pages outlive the connection that they began as.
+    open: watch::Receiver<()>,
+}
+
+/// Answers requests, until it is dropped.
 pub async fn serve(door: Door, settings: &config::Kiosk, kiosk: Kiosk) {
     let guard = match Guard::new(settings) {
         Ok(guard) => Arc::new(guard),
         Err(error) => return tracing::error!("kiosk: {error}"),
     };
+    let (_open, open) = watch::channel(());
+    let room = Arc::new(Semaphore::new(listen::CONNECTIONS));
+    let served = Served { kiosk, room: room.clone(), open };
     let router = Router::new()
         .route("/", get(|| async { fixed("text/html; charset=utf-8", include_str!("page/index.html")) }))
         .route("/style.css", get(|| async { fixed("text/css; charset=utf-8", include_str!("page/style.css")) }))
@@ -58,9 +72,9 @@ pub async fn serve(door: Door, settings: &config::Kiosk, kiosk: Kiosk) {
         .route("/icon.svg", get(|| async { fixed("image/svg+xml", include_str!("page/icon.svg")) }))
         .route("/words.json", get(words))
         .route("/live", get(live::connect))
-        .with_state(kiosk)
+        .with_state(served)
         .layer(middleware::from_fn_with_state(guard, guard::check));
-    listen::serve(door, router).await;
+    listen::serve(door, router, room).await;
 }
 
 fn fixed(kind: &'static str, text: &'static str) -> Response {
@@ -68,7 +82,7 @@ fn fixed(kind: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
-async fn words(State(kiosk): State<Kiosk>) -> Response {
-    let json = serde_json::to_string(&*kiosk.words).unwrap_or_default();
+async fn words(State(served): State<Served>) -> Response {
+    let json = serde_json::to_string(&*served.kiosk.words).unwrap_or_default();
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], json).into_response()
 }

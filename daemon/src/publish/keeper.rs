@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::MissedTickBehavior;
 
 use super::{Kind, Outbox};
 use crate::board::Board;
@@ -13,7 +14,7 @@ use crate::records::{Finished, Records};
 /// Wait before a failed write is tried again: a full disk is not mended in milliseconds.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often an idle kiosk looks, after it did so at its start, for records that are too old.
+/// How often it looks for what is too old.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Writes every result into the outbox, wakes the link by `stored`, and keeps the record. Ends when no more results can come.
@@ -27,14 +28,16 @@ pub async fn keep(
     history: Arc<History>,
     stored: Arc<Notify>,
 ) {
-    let mut patience = Duration::ZERO;
+    // The first time at once.
+    let mut prune = tokio::time::interval(PRUNE_EVERY);
+    prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let waited = tokio::time::timeout(patience, exams.recv()).await;
-        patience = PRUNE_EVERY;
-        let finished = match waited {
-            Ok(Some(finished)) => finished,
-            Ok(None) => return,
-            Err(_) => {
+        let finished = tokio::select! {
+            finished = exams.recv() => match finished {
+                Some(finished) => finished,
+                None => return,
+            },
+            _ = prune.tick() => {
                 let records = records.clone();
                 let pruned = tokio::task::spawn_blocking(move || records.prune(jiff::Timestamp::now()));
                 if let Ok(Err(error)) = pruned.await {

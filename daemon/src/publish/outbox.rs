@@ -115,6 +115,9 @@ impl Outbox {
             change.open_table(COMMANDS)?;
             Ok(())
         })?;
+        // The file is on disk; that it is in this folder must be, too.
+        let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
         Ok(outbox)
     }
 
@@ -135,8 +138,7 @@ impl Outbox {
         self.change(|change, limits| {
             insert(change, kind, payload, now)?;
             make_room(change, limits)
-        })?;
-        self.stock()
+        })
     }
 
     /// Takes confirmed messages out. One that is not there any more is no error.
@@ -150,8 +152,7 @@ impl Outbox {
                 }
             }
             forget(change, freed, 0)
-        })?;
-        self.stock()
+        })
     }
 
     /// Removes what is older than the limits say.
@@ -173,9 +174,10 @@ impl Outbox {
                     tracing::warn!("{lost} results were never sent and are removed: older than outbox.days");
                 }
                 forget(change, bytes, lost)
-            })?;
+            })
+        } else {
+            self.stock()
         }
-        self.stock()
     }
 
     /// The first `count` messages of a kind behind the place `after`; from the beginning without one.
@@ -196,15 +198,8 @@ impl Outbox {
     pub fn stock(&self) -> Result<Stock, OutboxError> {
         self.with(|database, _| {
             let read = database.begin_read()?;
-            let results = read.open_table(Kind::Result.table())?;
-            let figures = read.open_table(FIGURES)?;
-            Ok(Stock {
-                results: results.len()?,
-                telemetry: read.open_table(Kind::Telemetry.table())?.len()?,
-                bytes: figure(&figures, BYTES)?,
-                lost: figure(&figures, LOST)?,
-                oldest: results.first()?.map(|(_, value)| value.value().0),
-            })
+            let telemetry = read.open_table(Kind::Telemetry.table())?.len()?;
+            Ok(stock(&read.open_table(Kind::Result.table())?, telemetry, &read.open_table(FIGURES)?)?)
         })
     }
 
@@ -242,8 +237,7 @@ impl Outbox {
             }
             insert(change, Kind::Response, payload, now)?;
             make_room(change, limits)
-        })?;
-        self.stock()
+        })
     }
 
     /// Id and name of the commands that were accepted and never answered: the program or the power failed between.
@@ -261,15 +255,20 @@ impl Outbox {
         })
     }
 
+    /// Makes a change durable, and tells what waits then. Counted before the commit: what fails afterwards would pass for a change
+    /// that was not made.
     fn change(
         &self,
         edit: impl FnOnce(&WriteTransaction, &config::Outbox) -> Result<(), redb::Error>,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<Stock, OutboxError> {
         self.with(|database, limits| {
             // A transaction is durable by default: commit returns after the disk has it.
             let change = database.begin_write()?;
             edit(&change, limits)?;
-            Ok(change.commit()?)
+            let telemetry = change.open_table(Kind::Telemetry.table())?.len()?;
+            let stock = stock(&change.open_table(Kind::Result.table())?, telemetry, &change.open_table(FIGURES)?)?;
+            change.commit()?;
+            Ok(stock)
         })
     }
 
@@ -315,6 +314,20 @@ pub enum Accepted {
 
 fn figure(figures: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::StorageError> {
     Ok(figures.get(name)?.map_or(0, |value| value.value()))
+}
+
+fn stock(
+    results: &impl ReadableTable<u64, (i64, &'static [u8])>,
+    telemetry: u64,
+    figures: &impl ReadableTable<&'static str, u64>,
+) -> Result<Stock, redb::StorageError> {
+    Ok(Stock {
+        results: results.len()?,
+        telemetry,
+        bytes: figure(figures, BYTES)?,
+        lost: figure(figures, LOST)?,
+        oldest: results.first()?.map(|(_, value)| value.value().0),
+    })
 }
 
 fn insert(change: &WriteTransaction, kind: Kind, payload: &[u8], now: Timestamp) -> Result<(), redb::Error> {

@@ -48,6 +48,11 @@ fn read(device: &Device, id: u32) -> Option<i64> {
     }
 }
 
+/// What a control is after the power came on.
+fn default(device: &Device, id: u32) -> Option<i64> {
+    device.query_controls().ok()?.into_iter().find(|control| control.id == id).map(|control| control.default)
+}
+
 fn write(device: &Device, id: u32, value: i64) -> io::Result<()> {
     device.set_control(Setting { id, value: Value::Integer(value) })
 }
@@ -79,7 +84,13 @@ impl Held {
                         Err(error) => held.refused.push(format!("{} cannot be set: {error}", automatic.name)),
                     }
                 }
-                None if read(device, automatic.switch).is_some() => held.can_hold.push(automatic.name),
+                None if read(device, automatic.switch).is_some() => {
+                    // A program that was killed in an exam left it held.
+                    if let Some(default) = default(device, automatic.switch) {
+                        let _ = write(device, automatic.switch, default);
+                    }
+                    held.can_hold.push(automatic.name);
+                }
                 None => {}
             }
         }

@@ -22,6 +22,8 @@ let pictured = 0;
 let state = null;
 let results = [];
 let shownId = null;
+// The verdict that was there when an exam began.
+let oldId = null;
 // The clock of the kiosk may be another than that of the browser.
 let ahead = 0;
 
@@ -100,7 +102,11 @@ function showState() {
   byId("start").disabled = exam.phase === "collecting" || state.engine.status === "building";
   byId("cancel").disabled = !running();
   say(byId("start"), word(results.length ? "new_exam" : "start"));
-  if (running()) say(byId("answer"), "");
+  if (running()) {
+    say(byId("answer"), "");
+    // That one was of somebody else.
+    if (results[0]) oldId = results[0].id;
+  }
   showVerdict();
   showParts();
 }
@@ -129,7 +135,8 @@ const percent = (share) => (share === null ? "–" : new Intl.NumberFormat(langu
 
 function showVerdict() {
   const result = results[0];
-  const fresh = result && Date.now() + ahead - Date.parse(result.finished_at) < RESULT_MS && !running();
+  const young = result && Date.now() + ahead - Date.parse(result.finished_at) < RESULT_MS;
+  const fresh = young && result.id !== oldId && !running() && !(state && state.exam.phase === "cancelled");
   const id = fresh ? result.id + language : null;
   if (id === shownId) return;
   shownId = id;
