@@ -19,31 +19,42 @@ use crate::service::{Opened, Prepared, Refusal, Running};
 /// What a command that took long is answered with.
 type Failed = (Reason, String);
 
+/// Why something cannot take over.
+struct Refused {
+    refusal: Refusal,
+    /// Everything but the networks could be opened: a newer model may be the reason.
+    by_model: bool,
+}
+
 fn slots(config: &Config) -> [Slots; 2] {
     [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task))
 }
 
 /// Prepares the first start. A newer model that does not load is rolled back.
 pub(crate) async fn first(path: &Path) -> Result<Prepared, Refusal> {
-    let refusal = match open(path, None).await {
+    let refused = match open(path, None).await {
         Ok(prepared) => return Ok(prepared),
-        Err(refusal) => refusal,
+        Err(refused) => refused,
     };
-    let is_rolled_back = config::load(path).is_ok_and(|config| roll_back(&config, &refusal.to_string()));
-    if is_rolled_back { open(path, None).await } else { Err(refusal) }
+    let reason = refused.refusal.to_string();
+    let is_rolled_back = refused.by_model && config::load(path).is_ok_and(|config| roll_back(&config, &reason));
+    if is_rolled_back { open(path, None).await.map_err(|refused| refused.refusal) } else { Err(refused.refusal) }
 }
 
 /// Prepares what takes over from `running`: what the configuration says now, after `order` was carried out.
 pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order>) -> Result<Prepared, Failed> {
-    let next = |outcome: Result<Prepared, Refusal>| outcome.map_err(|refusal| (Reason::Failed, refusal.to_string()));
+    let next =
+        |outcome: Result<Prepared, Refused>| outcome.map_err(|refused| (Reason::Failed, refused.refusal.to_string()));
     match order {
         None | Some(Order::Reload) => {
-            let prepared = next(open(path, Some(running)).await);
-            if let (Err((_, detail)), Ok(config)) = (&prepared, config::load(path)) {
+            let prepared = open(path, Some(running)).await;
+            if let Err(Refused { refusal, by_model: true }) = &prepared
+                && let Ok(config) = config::load(path)
+            {
                 // A model that was installed since, and cannot be loaded.
-                roll_back_unless(&config, detail, |trial| running.uses(trial));
+                roll_back_unless(&config, &refusal.to_string(), |trial| running.uses(trial));
             }
-            prepared
+            next(prepared)
         }
         Some(Order::EngineRebuild) => {
             let model = &running.config().model;
@@ -52,10 +63,9 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
             }
             let disk = |error: std::io::Error| (Reason::Failed, format!("{}: {error}", model.tensorrt.cache.display()));
             let aside = PlansAside::new(&model.tensorrt.cache).map_err(disk)?;
-            let prepared = next(open(path, Some(running)).await);
-            let done = if prepared.is_ok() { aside.discard() } else { aside.restore() };
-            done.map_err(disk)?;
-            prepared
+            let prepared = next(open(path, Some(running)).await)?;
+            aside.discard().map_err(disk)?;
+            Ok(prepared)
         }
         Some(Order::ModelUpdate(update)) => {
             let config = running.config().clone();
@@ -137,20 +147,27 @@ fn count_start(config: &Config) {
 }
 
 /// Opens everything that the configuration names. While a plan is built, systemd is asked for patience, and the broker is told.
-async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
-    let failed = |error: tokio::task::JoinError| Refusal::Failure(error.to_string());
+async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refused> {
+    let other = |refusal| Refused { refusal, by_model: false };
+    let failed = |error: tokio::task::JoinError| other(Refusal::Failure(error.to_string()));
     let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
     let open = tokio::task::spawn_blocking(move || {
         let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
-        if outbox.is_none() {
-            count_start(&config);
-        }
         let opened = Opened::new(config, outbox.as_ref())?;
-        // Only for a first start: later there is a daemon that tells.
-        let early = if outbox.is_none() { Early::new(&opened) } else { None };
+        if outbox.is_some() {
+            return Ok((opened, None));
+        }
+        // Only when nobody else has the outbox is this the daemon of this kiosk.
+        count_start(opened.config());
+        let cache = &opened.config().model.tensorrt.cache;
+        if let Err(error) = PlansAside::recover(cache) {
+            tracing::warn!("plans that were set aside do not come back: {}: {error}", cache.display());
+        }
+        // Later there is a daemon that tells.
+        let early = Early::new(&opened);
         Ok::<_, Refusal>((opened, early))
     });
-    let (opened, mut early) = open.await.map_err(failed)??;
+    let (opened, mut early) = open.await.map_err(failed)?.map_err(other)?;
     let board = early.as_ref().map(Early::board).or(current.map(Running::board)).cloned();
     let builds = Builds::new(board, early.is_some());
     // When nobody waits any more, nobody needs the plan.
@@ -160,7 +177,7 @@ async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusa
     let mut tick = tokio::time::interval(Duration::from_secs(10));
     let prepared = loop {
         tokio::select! {
-            done = &mut load => break done.map_err(failed)?,
+            done = &mut load => break done.map_err(failed)?.map_err(|refusal| Refused { refusal, by_model: true }),
             _ = tick.tick() => builds.ask_for_patience(),
             () = builds.begun.notified() => {
                 if let Some(early) = &mut early {

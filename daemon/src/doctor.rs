@@ -9,7 +9,7 @@ use anemia_engine::{Board, find_library, kept_plans};
 use anemia_tensorrt::{Device, Shim};
 
 use crate::config::{self, Config, EngineKind};
-use crate::kiosk::{Guard, Words};
+use crate::kiosk;
 use crate::machine;
 use crate::output::say;
 use crate::publish::Link;
@@ -180,9 +180,9 @@ fn writable(folder: &Path, or: fn(String) -> Finding) -> Finding {
 }
 
 fn page(config: &Config) -> Finding {
-    let kiosk = &config.kiosk;
-    match Guard::new(kiosk).and_then(|_| Words::load(kiosk.words.as_deref())) {
-        Ok(_) => Good(format!("http{}://{}", if kiosk.tls.is_some() { "s" } else { "" }, kiosk.listen)),
+    let settings = &config.kiosk;
+    match kiosk::check(settings) {
+        Ok(()) => Good(format!("http{}://{}", if settings.tls.is_some() { "s" } else { "" }, settings.listen)),
         Err(error) => Bad(error),
     }
 }

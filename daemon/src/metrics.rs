@@ -1,11 +1,13 @@
 //! Figures for Prometheus, at `/metrics` of a port of this machine. docs/reference/metrics.md lists them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
@@ -39,8 +41,22 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 /// Answers for ever.
 pub async fn serve(listener: TcpListener, sources: Sources) {
     let router = Router::new().route("/metrics", get(answer)).with_state(sources);
+    // A website in a browser on this machine can have its name point here. It is then the name that it asks by.
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let router = if is_local { router.layer(middleware::from_fn(only_by_address)) } else { router };
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!("metrics: {error}");
+    }
+}
+
+async fn only_by_address(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.parse::<Authority>().ok());
+    let is_address = |name: &str| name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if host.is_some_and(|host| is_address(host.host())) {
+        next.run(request).await
+    } else {
+        (StatusCode::MISDIRECTED_REQUEST, "ask by an address, or by localhost\n").into_response()
     }
 }
 

@@ -30,8 +30,8 @@ use crate::report::ExamResult;
 use crate::slot::{Slot, Taken};
 use crate::stop::Stop;
 
-/// How long the parts of a stop may take, one after the other: the exam in hand, the disk, the broker, and twice a
-/// little for what should end at once. Together less than the 5 seconds that a stop takes at most.
+/// How long the parts of a stop may take, one after the other: the exam in hand, the disk, the broker, and four times a
+/// little for what should end at once. Together 5.1 seconds at the most; the unit gives a stop more.
 const EXAM_PATIENCE: Duration = Duration::from_millis(2700);
 const DISK_PATIENCE: Duration = Duration::from_millis(600);
 pub(crate) const BROKER_PATIENCE: Duration = Duration::from_millis(600);
@@ -348,7 +348,7 @@ impl Running {
 
     /// Stops in the order of the data: the exam in hand ends or times out, its result is written and sent.
     ///
-    /// Takes at most 5 seconds; what hangs longer is left behind and logged. Gives what whoever takes over needs.
+    /// Takes 5.1 seconds at the most; what hangs longer is left behind and logged. Gives what whoever takes over needs.
     pub async fn finish(mut self) -> Carried {
         self.drain.request();
         if timeout(EXAM_PATIENCE, self.pixels_ended).await.is_err() {
@@ -432,7 +432,7 @@ impl PixelThread {
     fn run(mut self) {
         // A finished exam for which the keeper has no room yet.
         let mut unsent: Option<Finished> = None;
-        let mut failures = 0;
+        let (mut failures, mut failed_to_judge) = (0, false);
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 let (ExamOrder::Start(answer) | ExamOrder::Cancel(answer)) = &order;
@@ -469,12 +469,15 @@ impl PixelThread {
                     }
                     self.board.analysed(&analysis.times, &analysis.outcome);
                     if let Some(error) = &analysis.failure {
-                        failures += u32::from(error.may_pass() && analysis.outcome == Err(Rejection::EngineFailed));
+                        let is_fatal = analysis.outcome == Err(Rejection::EngineFailed);
+                        // It is only used for good frames, so that only such a one says that it works again.
+                        failed_to_judge = is_fatal && !analysis.times.inference.is_zero();
+                        failures += u32::from(error.may_pass() && is_fatal);
                         let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
                         if is_news {
                             tracing::error!("engine: {error}");
                         }
-                    } else if analysis.outcome.is_ok() {
+                    } else if analysis.outcome.is_ok() || !failed_to_judge {
                         failures = 0;
                         self.board.engine(EngineStatus::Ready, "");
                     }

@@ -298,3 +298,25 @@ fn the_program_minisign_takes_our_signatures_and_we_take_its() {
     assert_eq!(code, Some(1));
     assert!(error.contains("not of this key"), "{error}");
 }
+
+#[test]
+fn a_mistake_in_the_configuration_costs_no_newer_model() {
+    let (broker, workstation) = (Broker::start(), Workstation::new());
+    let (file, _) = workstation.release("9.1.0", |_| {});
+    Authority::new(workstation.folder.path(), "clinic");
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = kiosk(broker.port, &workstation);
+    kiosk.start();
+    subscriber.result();
+    let config = kiosk.config().display().to_string();
+    run(&["model", "install", &file.display().to_string(), "--config", &config]);
+    let good = fs::read_to_string(kiosk.config()).unwrap();
+    fs::write(kiosk.config(), good.replace("mqtt:\n", "mqtt:\n  tls: {ca: /nowhere/ca.pem}\n")).unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("the refusal", |state| state["config"]["status"] == "refused");
+    let list = run(&["model", "list", "--config", &config]);
+    assert!(list.contains("9.1.0 has to prove itself"), "{list}");
+    fs::write(kiosk.config(), good).unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("the new one", |state| state["model"]["version"] == "9.1.0");
+}

@@ -82,7 +82,7 @@ impl GstreamerCamera {
         let description = format!("{} ! appsink name=anemiad", settings.pipeline);
         let flags = gst::ParseFlags::FATAL_ERRORS;
         let pipeline = gst::parse::launch_full(&description, None, flags)
-            .map_err(|error| wrong(format!("camera.gstreamer.pipeline: {}", error.message())))?;
+            .map_err(|error| wrong(format!("camera.gstreamer.pipeline: {}", without_passwords(error.message()))))?;
         let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| wrong("it is no pipeline".into()))?;
         let sink = pipeline.by_name("anemiad").and_then(|sink| sink.downcast::<AppSink>().ok());
         let sink = sink.ok_or_else(|| wrong("the pipeline has lost its sink".into()))?;
@@ -259,16 +259,41 @@ impl Drop for GstreamerCamera {
     }
 }
 
-/// The text without what stands before the `@` of an address: it goes to the log and to the broker.
+/// Properties of elements that hold a secret.
+const SECRETS: [&str; 5] = ["user-pw", "proxy-pw", "passphrase", "password", "secret"];
+
+/// The text without what stands before the `@` of an address, and without the values of secrets: it goes to the log and to the
+/// broker.
 fn without_passwords(text: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || c == '"' || c == '\'';
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let host = part.find(['/', ' ']).unwrap_or(part.len());
-        let (address, rest) = part.split_at(host);
+        // A password may hold a slash; what is hidden too much does no harm.
+        let (address, rest) = part.split_at(part.find(ends).unwrap_or(part.len()));
         shown.push_str("://");
         shown.push_str(address.rsplit('@').next().unwrap_or(address));
         shown.push_str(rest);
+    }
+    SECRETS.iter().fold(shown, |text, name| without_value(&text, name))
+}
+
+/// The text with `…` for the values of a property, as `gst-launch` writes them: `name=value`, `name = "a value"`.
+fn without_value(text: &str, name: &str) -> String {
+    let mut pieces = text.split(name);
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        shown.push_str(name);
+        let Some(value) = piece.trim_start().strip_prefix('=').map(str::trim_start) else {
+            shown.push_str(piece);
+            continue;
+        };
+        let end = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map(|end| end + 2),
+            _ => value.find(char::is_whitespace),
+        };
+        shown.push_str("=…");
+        shown.push_str(&value[end.unwrap_or(value.len())..]);
     }
     shown
 }
@@ -343,6 +368,11 @@ mod tests {
         assert_eq!(without_passwords(text), "rtspsrc location=rtsp://10.0.0.7:554/live latency=0 ! decodebin");
         assert_eq!(without_passwords("a://b@c"), "a://c");
         assert_eq!(without_passwords("v4l2src ! queue"), "v4l2src ! queue");
+        assert_eq!(without_passwords("src location=\"rtsp://a:b/c@d/e\" x"), "src location=\"rtsp://d/e\" x");
+        let given = "rtspsrc user-id=a user-pw=b proxy-pw = 'c d' ! srtsrc passphrase=\"e f\" ! x password=";
+        let told = "rtspsrc user-id=a user-pw=… proxy-pw=… ! srtsrc passphrase=… ! x password=…";
+        assert_eq!(without_passwords(given), told);
+        assert_eq!(without_passwords("no such property \"user-pw\""), "no such property \"user-pw\"");
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub struct Door {
     tls: Option<TlsAcceptor>,
 }
 
-/// Opens the port.
-pub fn open(settings: &config::Kiosk) -> Result<Door, String> {
+/// What is needed for TLS, if the settings want it.
+pub(super) fn tls(settings: &config::Kiosk) -> Result<Option<TlsAcceptor>, String> {
     let acceptor = settings.tls.as_ref().map(|files| {
         let pem = read_small(&files.key).map_err(|error| format!("kiosk.tls: {error}"))?;
         let unusable = |error: &dyn std::fmt::Display| format!("kiosk.tls: {}: {error}", files.key.display());
@@ -45,15 +45,21 @@ pub fn open(settings: &config::Kiosk) -> Result<Door, String> {
             .with_no_client_auth()
             .with_single_cert(tls::certificates(&files.certificate)?, key)
             .map_err(|error| unusable(&error))?;
-        Ok::<_, String>(TlsAcceptor::from(Arc::new(config)))
+        Ok(TlsAcceptor::from(Arc::new(config)))
     });
+    acceptor.transpose()
+}
+
+/// Opens the port.
+pub fn open(settings: &config::Kiosk) -> Result<Door, String> {
+    let tls = tls(settings)?;
     let bind = || {
         let listener = std::net::TcpListener::bind(settings.listen)?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };
     let listener = bind().map_err(|error: std::io::Error| format!("kiosk.listen {}: {error}", settings.listen))?;
-    Ok(Door { listener, tls: acceptor.transpose()? })
+    Ok(Door { listener, tls })
 }
 
 /// Answers for ever, as many at once as there is room for.

@@ -46,6 +46,14 @@ pub struct Kiosk {
     pub words: Arc<Words>,
 }
 
+/// Looks at every file that the page needs.
+pub fn check(settings: &config::Kiosk) -> Result<(), String> {
+    Guard::new(settings)?;
+    Words::load(settings.words.as_deref())?;
+    listen::tls(settings)?;
+    Ok(())
+}
+
 /// What all connections share.
 #[derive(Clone)]
 struct Served {

@@ -8,7 +8,7 @@ use anemia_engine::Follow;
 
 use super::fetch::{check_hash, fetch};
 use super::{Slots, unpack};
-use crate::config::{Config, Updates};
+use crate::config::{Config, Roi, Updates};
 use crate::pipeline::Pipeline;
 
 /// A model that was installed.
@@ -99,6 +99,9 @@ fn stage(
     only_named(&bundle)?;
     let manifest = bundle.manifest();
     let (task, model) = (manifest.task, format!("{} {}", manifest.name, manifest.version));
+    if task == Task::Locate && config.roi != Roi::Auto {
+        return Err(format!("{model} finds the conjunctiva, and with this `roi` no network does"));
+    }
     let mut parts = config.parts();
     match task {
         Task::Classify => parts.bundle = staging.to_owned(),

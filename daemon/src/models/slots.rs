@@ -12,7 +12,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use anemia_bundle::{Task, write_file};
@@ -136,7 +136,10 @@ impl Slots {
     /// Held while something is installed; another installation is refused meanwhile.
     pub fn lock(&self) -> io::Result<File> {
         fs::create_dir_all(&self.folder)?;
-        let file = File::create(self.folder.join("lock"))?;
+        // An administrator may do this in a folder of the daemon's user: no link of theirs is followed.
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(self.folder.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(io::Error::other("another installation is running")),
@@ -260,7 +263,7 @@ impl Slots {
         for entry in walkdir::WalkDir::new(models).follow_links(false) {
             let entry = entry.map_err(io::Error::other)?;
             if !entry.path_is_symlink() && entry.metadata().map_err(io::Error::other)?.uid() != user {
-                chown(entry.path(), Some(user), Some(group))?;
+                lchown(entry.path(), Some(user), Some(group))?;
             }
         }
         Ok(())
