@@ -42,8 +42,7 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 pub async fn serve(listener: TcpListener, sources: Sources) {
     let router = Router::new().route("/metrics", get(answer)).with_state(sources);
     // A website in a browser on this machine can have its name point here. It is then the name that it asks by.
-    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let router = if is_local { router.layer(middleware::from_fn(only_by_address)) } else { router };
+    let router = router.layer(middleware::from_fn(only_by_address));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!("metrics: {error}");
     }

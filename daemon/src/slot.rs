@@ -1,7 +1,7 @@
 //! The slot of one between the camera and the pipeline: the newest frame replaces an unread one.
 //!
 //! Frames go round: the camera fills a spare one and puts it in, the pipeline takes it out and gives it back. Three
-//! frames are enough for ever, and after the first round nothing is allocated.
+//! frames are enough for ever, four when a page looks, and after the first round nothing is allocated.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

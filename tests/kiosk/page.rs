@@ -240,9 +240,10 @@ async fn a_verdict_is_never_shown_to_the_next_patient_and_a_reload_leaves_no_pag
 
     // An exam that lasts, in a daemon that took over.
     let config = std::fs::read_to_string(clinic.kiosk.config()).unwrap();
-    std::fs::write(clinic.kiosk.config(), config.replace("frames: 5", "frames: 200")).unwrap();
+    let lasting = config.replace("frames: 5", "frames: 31").replace("rate_hz: 15", "rate_hz: 4");
+    std::fs::write(clinic.kiosk.config(), lasting).unwrap();
     clinic.kiosk.signal("HUP");
-    browser.until("the new daemon", "return state.exam.wanted === 200 && state.camera.status === 'streaming'").await;
+    browser.until("the new daemon", "return state.exam.wanted === 31 && state.camera.status === 'streaming'").await;
     let results = browser.run("return results.length").await;
     assert_eq!(results, 1, "the history goes on");
     browser.client.find(Locator::Css("#start")).await.unwrap().click().await.unwrap();

@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::publish::CLOCK_IS_SET;
+
 pub use clerk::{Clerk, Open, Order};
 
 /// How far ahead a command may expire: its id is remembered until then.
 const LONGEST_DAYS: i64 = 7;
-/// Before this, the clock is not set, and nothing can be said of when a command expires. 2025-01-01.
-const CLOCK_IS_SET: i64 = 1_735_689_600;
 /// A command of this program is much shorter.
 const MOST_BYTES: usize = 4096;
 

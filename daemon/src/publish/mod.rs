@@ -18,5 +18,6 @@ mod topics;
 
 pub use keeper::{keep, prune_hourly};
 pub use link::Link;
+pub(crate) use outbox::CLOCK_IS_SET;
 pub use outbox::{Accepted, Kind, Outbox, OutboxError, Stock, Stored};
 pub use topics::Topics;

@@ -12,7 +12,7 @@ const FILE: &str = "outbox.redb";
 /// It is read once, from its beginning to its end: a cache worth its memory would not help.
 const CACHE_BYTES: usize = 1 << 20;
 /// No message is older than this program. What was stored before the clock was set has no age.
-const CLOCK_IS_SET: i64 = 1_735_689_600; // 2025-01-01
+pub(crate) const CLOCK_IS_SET: i64 = 1_735_689_600; // 2025-01-01
 /// Key: a number that grows. Not the time: a board without a battery begins again in 1970. Value: when it was stored, in
 /// seconds since 1970, and the message.
 type Messages = TableDefinition<'static, u64, (i64, &'static [u8])>;
