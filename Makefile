@@ -75,7 +75,7 @@ test-aarch64: deps
 		cargo test --package anemiad --test aarch64 -- --nocapture
 
 # Everything of a release, in dist/: packages and programs for PCs and boards, what is in them, and sums. From the same sources and
-# the same tools, wherever they are, it shall make the same bytes.
+# the same tools, wherever they are, it makes the same bytes.
 dist: train-deps
 	@scripts/deps.sh deb
 	@scripts/deps.sh aarch64

@@ -41,7 +41,7 @@ fn main() {
     let collector = Collector::new(broker.port);
     let mut kiosk = Kiosk::new(&Settings {
         port: proxy.port,
-        camera: &format!("gstreamer: {{pipeline: \"{}\"}}}}", camera.pipeline()),
+        camera: &format!("gstreamer: {{pipeline: \"{}\"}}", camera.pipeline()),
         exam: QUICK,
         // Of telemetry, too, as much as in a day.
         more: &format!("  keep_alive_s: 5\n  telemetry_s: 1\nkiosk: {{listen: \"127.0.0.1:{page}\"}}"),
