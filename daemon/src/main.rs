@@ -125,6 +125,9 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
     if let Some(updates) = &config.model.updates {
         anemia_bundle::read_public_key(&updates.key).map_err(|error| refuse(&error))?;
     }
+    if config.kiosk.page {
+        anemiad::kiosk::check(&config.kiosk).map_err(|error| refuse(&error))?;
+    }
     println!("{}: no mistakes", path.display());
     Ok(())
 }

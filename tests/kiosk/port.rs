@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::certificates::{Authority, Valid};
 use crate::mqtt::Broker;
-use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, eventually, free_port};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, anemiad, eventually, free_port};
 
 fn kiosk(settings: &str) -> (Kiosk, u16) {
     let port = free_port();
@@ -97,7 +97,12 @@ fn where_the_network_can_reach_it_the_page_wants_tls_and_a_token() {
         path("localhost.crt"),
         path("localhost.key")
     );
-    let (_kiosk, port) = kiosk(&settings);
+    let (daemon, port) = kiosk(&settings);
+    let check = || {
+        let output = anemiad().args(["check", "--config"]).arg(daemon.config()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(check().0, Some(0));
     let fetch = |path: &str, headers: &[&str]| {
         let mut command = std::process::Command::new("curl");
         command.args(["-s", "-i", "--cacert", &folder.path().join("clinic.crt").display().to_string()]);
@@ -112,6 +117,16 @@ fn where_the_network_can_reach_it_the_page_wants_tls_and_a_token() {
     let signed_in = fetch("/?token=wrong", &[]);
     assert!(signed_in.starts_with("HTTP/1.1 401"), "{signed_in}");
     assert!(!get(port, "/", "").contains("HTTP/1.1 2"), "nothing in the clear");
+
+    // What would leave the kiosk without its page is a mistake.
+    let key = std::fs::read(path("localhost.key")).unwrap();
+    std::fs::write(path("localhost.key"), "no key").unwrap();
+    let (code, error) = check();
+    assert!(code == Some(78) && error.contains("kiosk.tls") && error.contains("localhost.key"), "{code:?} {error}");
+    std::fs::write(path("localhost.key"), key).unwrap();
+    std::fs::write(&token, "short").unwrap();
+    let (code, error) = check();
+    assert!(code == Some(78) && error.contains("16 characters"), "{code:?} {error}");
 }
 
 #[test]
