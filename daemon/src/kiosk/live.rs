@@ -27,6 +27,8 @@ const STATE_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a page says is short.
 const LONGEST: usize = 1 << 10;
+/// What is sent in one piece. Thirty pages with what is usual for servers would take 8 MB.
+const BUFFER: usize = 16 << 10;
 /// Wishes in a second; who has more is no person.
 const WISHES: u32 = 10;
 
@@ -47,7 +49,8 @@ enum What {
 pub(super) async fn connect(Shared(served): Shared<Served>, upgrade: WebSocketUpgrade) -> Response {
     let Served { kiosk, room, mut open } = served;
     let Ok(place) = room.try_acquire_owned() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
-    upgrade.max_message_size(LONGEST).max_frame_size(LONGEST).on_upgrade(|socket| async move {
+    let upgrade = upgrade.max_message_size(LONGEST).max_frame_size(LONGEST);
+    upgrade.read_buffer_size(LONGEST).write_buffer_size(BUFFER).on_upgrade(|socket| async move {
         let _place = place;
         // Nobody needs to know why a page went. When the daemon ends, the page must go to the next one: what this one would go
         // on to show is old.
