@@ -18,7 +18,7 @@ use crate::config;
 use crate::pipeline::probability;
 
 /// What two people need at least to change places, when nobody sees them.
-const CHANGE: Duration = Duration::from_secs(1);
+const CHANGE: Duration = Duration::from_secs(2);
 
 /// Where an exam is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -353,7 +353,7 @@ mod tests {
         assert!(bench.feed_all(&[Ok(1.0); 4]).is_none());
         assert_eq!(bench.exam.state().good, 2);
         // Frames were too old to be looked at.
-        bench.now += Duration::from_secs(2);
+        bench.now += Duration::from_secs(3);
         assert!(bench.exam.check_time(bench.now).is_none());
         let outcome = bench.feed(Ok(-3.0)).unwrap();
         assert_eq!((outcome.verdict, outcome.good), (Verdict::Retake, 2));
@@ -361,7 +361,7 @@ mod tests {
         let outcome = bench.feed_all(&[Ok(-3.0); 7]).unwrap();
         assert_eq!((outcome.verdict, outcome.good), (Verdict::NonAnemic, 5));
         // Whoever comes into view after such a gap has no result yet.
-        bench.now += Duration::from_secs(2);
+        bench.now += Duration::from_secs(3);
         assert!(bench.feed_all(&[Ok(3.0); 7]).is_some());
     }
 
