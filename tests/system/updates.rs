@@ -84,6 +84,30 @@ fn kiosk(port: u16, workstation: &Workstation) -> Kiosk {
     kiosk
 }
 
+/// A kiosk that runs, and a newer model that was installed since.
+struct OnTrial {
+    kiosk: Kiosk,
+    subscriber: Subscriber,
+    file: String,
+    _broker: Broker,
+    _workstation: Workstation,
+}
+
+impl OnTrial {
+    fn new() -> Self {
+        let (broker, workstation) = (Broker::start(), Workstation::new());
+        let (file, _) = workstation.release("9.1.0", |_| {});
+        let file = file.display().to_string();
+        Authority::new(workstation.folder.path(), "clinic");
+        let subscriber = Subscriber::new(broker.port);
+        let mut kiosk = kiosk(broker.port, &workstation);
+        kiosk.start();
+        subscriber.result();
+        run(&["model", "install", &file, "--config", &kiosk.config().display().to_string()]);
+        Self { kiosk, subscriber, file, _broker: broker, _workstation: workstation }
+    }
+}
+
 /// A web server with a certificate, which gives one file to everybody.
 fn serve(workstation: &Workstation, file: PathBuf) -> u16 {
     let clinic = Authority::new(workstation.folder.path(), "clinic");
@@ -221,20 +245,12 @@ fn a_model_that_fails_at_the_start_is_rolled_back_by_itself() {
 
 #[test]
 fn a_model_that_was_never_loaded_is_not_trusted_and_goes_when_it_cannot_be() {
-    let (broker, workstation) = (Broker::start(), Workstation::new());
-    let (file, _) = workstation.release("9.1.0", |_| {});
-    Authority::new(workstation.folder.path(), "clinic");
-    let subscriber = Subscriber::new(broker.port);
-    let mut kiosk = kiosk(broker.port, &workstation);
-    kiosk.start();
-    subscriber.result();
-    let config = kiosk.config().display().to_string();
-    let (file, install) = (file.display().to_string(), ["model", "install"]);
-    run(&[install[0], install[1], &file, "--config", &config]);
+    let OnTrial { kiosk, subscriber, file, .. } = &OnTrial::new();
+    let (config, install) = (kiosk.config().display().to_string(), ["model", "install"]);
     // Longer than a model needs to prove itself: but it is the old one that runs.
     std::thread::sleep(std::time::Duration::from_secs(22));
     assert!(run(&["model", "list", "--config", &config]).contains("9.1.0 has to prove itself"));
-    let again = anemiad().args(install).args([&file, "--config", &config]).output().unwrap();
+    let again = anemiad().args(install).args([file, "--config", &config]).output().unwrap();
     assert!(texts(&again).1.contains("has not proven itself yet"), "{:?}", texts(&again));
     fs::write(kiosk.folder.path().join("state/models/classifier/a/fp32.onnx"), "damaged").unwrap();
     kiosk.signal("HUP");
@@ -301,15 +317,8 @@ fn the_program_minisign_takes_our_signatures_and_we_take_its() {
 
 #[test]
 fn a_mistake_in_the_configuration_costs_no_newer_model() {
-    let (broker, workstation) = (Broker::start(), Workstation::new());
-    let (file, _) = workstation.release("9.1.0", |_| {});
-    Authority::new(workstation.folder.path(), "clinic");
-    let subscriber = Subscriber::new(broker.port);
-    let mut kiosk = kiosk(broker.port, &workstation);
-    kiosk.start();
-    subscriber.result();
+    let OnTrial { kiosk, subscriber, .. } = &OnTrial::new();
     let config = kiosk.config().display().to_string();
-    run(&["model", "install", &file.display().to_string(), "--config", &config]);
     let good = fs::read_to_string(kiosk.config()).unwrap();
     fs::write(kiosk.config(), good.replace("mqtt:\n", "mqtt:\n  tls: {ca: /nowhere/ca.pem}\n")).unwrap();
     kiosk.signal("HUP");

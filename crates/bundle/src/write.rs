@@ -32,11 +32,13 @@ pub fn write_bundle(folder: &Path, manifest: &Manifest, files: &[(&str, &[u8])])
     }
     fs::create_dir_all(&aside)?;
     for (path, bytes) in files {
-        write_synced(&aside.join(path), bytes)?;
+        let path = aside.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&aside))?;
+        fs::write(path, bytes)?;
     }
     let text = serde_yaml::to_string(manifest).map_err(io::Error::other)?;
-    write_synced(&aside.join(MANIFEST), text.as_bytes())?;
-    sync_folders(&aside)?;
+    fs::write(aside.join(MANIFEST), text)?;
+    sync_all(&aside)?;
     fs::rename(&aside, folder)?;
     File::open(parent)?.sync_all()
 }
@@ -51,22 +53,15 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Syncs a folder and those in it, so that the files of each are there after a power cut.
-fn sync_folders(folder: &Path) -> io::Result<()> {
+/// Everything in a folder, at any depth, is on the disk when this returns.
+pub fn sync_all(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            sync_folders(&entry.path())?;
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
         }
     }
     File::open(folder)?.sync_all()
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Task, write_file};
+use anemia_bundle::{Task, sync_all, write_file};
 use serde::{Deserialize, Serialize};
 
 const CURRENT: &str = "current";
@@ -275,14 +275,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Everything in a folder is on the disk when this returns.
-fn sync_all(folder: &Path) -> io::Result<()> {
-    for entry in walkdir::WalkDir::new(folder).follow_links(false) {
-        File::open(entry.map_err(io::Error::other)?.path())?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -48,11 +48,6 @@ fn read(device: &Device, id: u32) -> Option<i64> {
     }
 }
 
-/// What a control is after the power came on.
-fn default(device: &Device, id: u32) -> Option<i64> {
-    device.query_controls().ok()?.into_iter().find(|control| control.id == id).map(|control| control.default)
-}
-
 fn write(device: &Device, id: u32, value: i64) -> io::Result<()> {
     device.set_control(Setting { id, value: Value::Integer(value) })
 }
@@ -73,6 +68,7 @@ impl Held {
         // V4L2 counts exposure in steps of 100 µs.
         let exposure = settings.exposure_us.map(|time| i64::from(time.div_ceil(100)));
         let wanted = [exposure, settings.gain.map(i64::from), settings.white_balance_k.map(i64::from)];
+        let controls = device.query_controls().unwrap_or_default();
         let mut held = Self::default();
         for (automatic, wanted) in AUTOMATICS.iter().zip(wanted) {
             match wanted {
@@ -86,8 +82,8 @@ impl Held {
                 }
                 None if read(device, automatic.switch).is_some() => {
                     // A program that was killed in an exam left it held.
-                    if let Some(default) = default(device, automatic.switch) {
-                        let _ = write(device, automatic.switch, default);
+                    if let Some(control) = controls.iter().find(|control| control.id == automatic.switch) {
+                        let _ = write(device, automatic.switch, control.default);
                     }
                     held.can_hold.push(automatic.name);
                 }
