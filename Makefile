@@ -86,11 +86,14 @@ deb: build
 	@scripts/deps.sh deb
 	scripts/deb.sh
 
-# The kiosk as a whole in a virtual machine: package, unit, camera, broker, faults, a power cut. STEPS="unplug power-cut" runs some
-# of the steps, CYCLES=20 shortens those that repeat something, LOGS=folder keeps the console.
-vm-test: deps
+# The kiosk as a whole in a virtual machine: package, unit, camera, broker, faults, a power cut; and the packages of a workstation.
+# STEPS="unplug power-cut" runs some of the steps, CYCLES=20 shortens those that repeat something, LOGS=folder keeps the console.
+vm-test: export ANEMIA_TRAIN_RPATH = /usr/lib/anemia-train/libtorch/lib
+vm-test: train-deps
 	@scripts/deps.sh vm
 	cargo build --release --package anemiad
+	cargo build --release --package anemia-calibrator
+	cargo build --release --package anemia-trainer --features torch
 	ANEMIA_HIL=vm ANEMIAD=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/anemiad \
 		cargo test --package anemiad --test hil -- $(STEPS)
 

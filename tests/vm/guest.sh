@@ -24,6 +24,10 @@ packages=(
     # The libraries that the package of anemiad asks for: the guest has no way to a mirror.
     libgstreamer1.0-0 libgstreamer-plugins-base1.0-0 gstreamer1.0-plugins-base
 )
+if [ -z "$kind" ]; then
+    # The same for the packages of a workstation.
+    packages+=(gcc libc6-dev python3 python3-pip)
+fi
 boot_modules=(virtio_pci virtio_blk virtio_net ext4)
 guest_modules=(vivid sch_netem virtio_rng autofs4)
 # What takes time at boot and is of no use here.

@@ -24,7 +24,7 @@ mod support;
 use camera::{Camera, Conduct};
 use collector::Collector;
 use faults::{ENDS, FAULTS};
-use memory::{Sample, sample, slope};
+use memory::{Sample, growth, sample};
 use mqtt::{Broker, Subscriber};
 use proxy::{Network, Proxy};
 use stage::Stage;
@@ -111,7 +111,7 @@ fn main() {
 
     // Once each kind of fault came: caches are full, and the allocator has what it keeps.
     let settled = &samples[FAULTS.len().min(samples.len() / 2)..];
-    let (slope, error) = slope(settled);
+    let (drift, error) = growth(settled);
     let files = |samples: &[Sample]| {
         let mut files: Vec<usize> = samples.iter().map(|sample| sample.files).collect();
         files.sort_unstable();
@@ -137,7 +137,7 @@ fn main() {
         "resident memory after each kind of fault came once, at the end",
         format!("{:.1} MB, {:.1} MB", settled[0].rss_kb as f64 / 1e3, last.rss_kb as f64 / 1e3),
     );
-    row("slope of the resident memory", format!("{slope:.2} ± {:.2} kB an exam (two standard errors)", 2.0 * error));
+    row("growth of the resident memory", format!("{drift:.2} ± {:.2} kB an exam (two standard errors)", 2.0 * error));
     row(
         "open files, median of the first and the second half",
         format!("{}, {}", files(&settled[..half]), files(&settled[half..])),
@@ -151,7 +151,7 @@ fn main() {
         format!("{:.1} MB, {:.1} MB, {:.1} MB", thirds[0], thirds[1], thirds[2]),
     );
     println!("\n{table}");
-    let growth_kb = (slope + 2.0 * error) * last.exams as f64;
+    let growth_kb = (drift + 2.0 * error) * last.exams as f64;
     assert!(growth_kb < 2000.0, "the daemon grows by up to {growth_kb:.0} kB");
     assert!(thirds[2] < thirds[1] + 2.0, "the daemon grows when it reads its configuration again");
     assert!(files(&settled[half..]) <= files(&settled[..half]), "open files are left behind");

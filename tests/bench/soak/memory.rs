@@ -22,13 +22,21 @@ pub fn sample(pid: u32, exams: usize) -> Sample {
     Sample { exams, rss_kb: number("VmRSS:"), files, threads: number("Threads:") as usize }
 }
 
-/// Least squares of resident memory in kB over exams: the slope and its standard error.
-pub fn slope(samples: &[Sample]) -> (f64, f64) {
-    let points: Vec<(f64, f64)> = samples.iter().map(|sample| (sample.exams as f64, sample.rss_kb as f64)).collect();
-    let count = points.len() as f64;
-    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
-    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
-    let rest: f64 = points.iter().map(|point| (point.1 - y - slope * (point.0 - x)).powi(2)).sum();
-    (slope, (rest / (count - 2.0) / spread).sqrt())
+/// Growth of the resident memory in kB an exam, and its standard error.
+///
+/// Memory is a staircase: what is taken at one exam is there at all that follow. So the points do not scatter around a line
+/// independently, and least squares would promise far too small an error. Here the memory is a random walk with drift: each step
+/// is the drift and a chance, whose variance grows with the exams between two samples (Hamilton, Time Series Analysis, 1994,
+/// chapter 15).
+pub fn growth(samples: &[Sample]) -> (f64, f64) {
+    let steps: Vec<(f64, f64)> = samples
+        .windows(2)
+        .map(|pair| ((pair[1].exams - pair[0].exams) as f64, pair[1].rss_kb as f64 - pair[0].rss_kb as f64))
+        .filter(|(exams, _)| *exams > 0.0)
+        .collect();
+    let (exams, kb) = steps.iter().fold((0.0, 0.0), |sum, step| (sum.0 + step.0, sum.1 + step.1));
+    let drift = kb / exams;
+    let variance: f64 =
+        steps.iter().map(|(exams, kb)| (kb - drift * exams).powi(2) / exams).sum::<f64>() / (steps.len() as f64 - 1.0);
+    (drift, (variance / exams).sqrt())
 }

@@ -55,17 +55,22 @@ fn folder_of(program: &Path) -> Result<&Path> {
     program.parent().context("the program has a folder")
 }
 
+/// Installs a package that differs from the one at hand in nothing but its version and what `change` does to the folder `newer`.
+pub fn upgrade(scene: &Scene, package: &str, change: &str) -> Result<()> {
+    scene.kiosk.run(&format!(
+        "cd /root/packages && rm -rf newer && dpkg-deb -R {package}_*.deb newer && \
+         sed -i 's/^Version: .*/&+newer/' newer/DEBIAN/control && {change} && dpkg-deb -Zgzip -b newer newer.deb && \
+         dpkg --force-confold -i newer.deb 2>&1"
+    ))?;
+    Ok(())
+}
+
 /// Upgraded, removed, installed again and purged, with a configuration of its own and results on its disk.
 pub fn package(scene: &mut Scene) -> Result<()> {
     scene.kiosk.run("systemctl start anemiad")?;
     let before = scene.kiosk.run("md5sum /etc/anemiad/anemiad.yaml")?;
     let pid = scene.kiosk.unit("MainPID")?;
-    // A package that differs in nothing but its version and the configuration that it brings.
-    scene.kiosk.run(
-        "cd /root/packages && rm -rf newer && dpkg-deb -R anemiad_*.deb newer && sed -i 's/^Version: .*/&+newer/' newer/DEBIAN/control && \
-         echo '# newer' >>newer/etc/anemiad/anemiad.yaml && dpkg-deb -Zgzip -b newer newer.deb && \
-         dpkg --force-confold -i newer.deb 2>&1",
-    )?;
+    upgrade(scene, "anemiad", "echo '# newer' >>newer/etc/anemiad/anemiad.yaml")?;
     let now = scene.kiosk.run("md5sum /etc/anemiad/anemiad.yaml")?;
     let version = scene.kiosk.run("dpkg-query -W -f '${Version}' anemiad")?;
     scene.protocol.check(version.ends_with("+newer"), format_args!("upgraded to {version}"));

@@ -4,6 +4,7 @@ mod camera;
 mod life;
 mod screen;
 mod storage;
+mod workstation;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -72,6 +73,7 @@ pub const STEPS: &[Step] = &[
     step("bench", life::bench),
     step("stop", life::stop),
     emulated("package", life::package),
+    emulated("workstation", workstation::workstation),
     Step { name: "screen", needs_emulation: true, needs_screen: true, always: false, run: screen::screen },
 ];
 
