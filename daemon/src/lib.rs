@@ -33,6 +33,8 @@ mod overlay;
 pub mod phantoms;
 pub mod pictures;
 pub mod pipeline;
+mod pixels;
+mod port;
 pub mod publish;
 mod rebuild;
 pub mod records;

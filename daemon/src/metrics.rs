@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,7 +18,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use anemia_bundle::Verdict;
 use anemia_vision::Rejection;
@@ -25,27 +26,24 @@ use anemia_vision::Rejection;
 use crate::board::{BrokerStatus, CameraStatus, EngineStatus};
 use crate::figures::Stage;
 use crate::machine;
+use crate::port::{self, Door};
 use crate::publish::Stock;
 use crate::publish::telemetry::Sources;
 
+/// Connections at the same time. One Prometheus needs one.
+const CONNECTIONS: usize = 20;
+
 /// Opens the port.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    let open = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
-    open().map_err(|error| format!("metrics.listen {address}: {error}"))
+pub fn open(address: SocketAddr) -> Result<Door, String> {
+    Door::open("metrics.listen", address, None)
 }
 
 /// Answers for ever.
-pub async fn serve(listener: TcpListener, sources: Sources) {
+pub async fn serve(door: Door, sources: Sources) {
     let router = Router::new().route("/metrics", get(answer)).with_state(sources);
     // A website in a browser on this machine can have its name point here. It is then the name that it asks by.
     let router = router.layer(middleware::from_fn(only_by_address));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!("metrics: {error}");
-    }
+    port::serve(door, router, Arc::new(Semaphore::new(CONNECTIONS))).await;
 }
 
 async fn only_by_address(headers: HeaderMap, request: Request, next: Next) -> Response {

@@ -7,27 +7,26 @@ use std::time::{Duration, Instant};
 
 use anemia_bundle::Task;
 use anemia_engine::{EngineError, Follow};
-use anemia_vision::Rejection;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::board::{Board, EngineStatus, UpdateStatus};
+use crate::board::{Board, UpdateStatus};
 use crate::capture::CameraThread;
 use crate::commands::{Clerk, Open};
 use crate::config::Config;
-use crate::control::{ExamControl, ExamOrder};
-use crate::exam::{Exam, NotNow, Phase};
+use crate::control::ExamControl;
+use crate::exam::{Exam, Phase};
 use crate::history::History;
 use crate::kiosk::{self, Kiosk, Preview, Words};
 use crate::local;
 use crate::metrics;
 use crate::models::{Slots, Trial};
 use crate::pipeline::Pipeline;
+use crate::pixels::{Failing, Pixels};
 use crate::publish::telemetry::{self, Sources};
 use crate::publish::{Link, Outbox, Stock, keep, prune_hourly};
-use crate::records::{Finished, Notes, Records};
-use crate::report::ExamResult;
-use crate::slot::{Slot, Taken};
+use crate::records::{Notes, Records};
+use crate::slot::Slot;
 use crate::stop::Stop;
 
 /// How long the parts of a stop may take, one after the other: the exam in hand, the disk, the broker, and four times a
@@ -38,11 +37,6 @@ pub(crate) const BROKER_PATIENCE: Duration = Duration::from_millis(600);
 const GRACE: Duration = Duration::from_millis(300);
 /// How long the camera may take to end, beside disk and broker: GStreamer ends its stream first.
 const CAMERA_PATIENCE: Duration = Duration::from_millis(1800);
-/// How often the pixel thread looks at the clock when no frames come.
-const TICK: Duration = Duration::from_millis(50);
-/// Inferences that may fail one after the other. After an error such as an illegal access CUDA gives nothing but errors for as
-/// long as the process lives: only a new one helps.
-const FAILURES: u32 = 50;
 /// Finished exams that may wait for the disk.
 const UNSAVED: usize = 64;
 
@@ -194,7 +188,7 @@ impl Running {
         show_update(&board, &config);
 
         let records = Records::new(&config.state_dir, config.records);
-        let pixel_thread = PixelThread {
+        let pixels = Pixels {
             exam: Exam::new(config.exam, pipeline.operating_point(), phase),
             pipeline,
             slot: slot.clone(),
@@ -207,11 +201,12 @@ impl Running {
             with_cutouts: records.with_cutouts(),
             device_id: config.device_id.clone(),
             late: config.health.late_frame(),
+            failing: Failing::default(),
         };
         let pixels = std::thread::Builder::new().name("pixels".into()).spawn(move || {
             // Dropped when the thread ends, also by a panic: the receiver notices.
             let _alive: oneshot::Sender<()> = alive;
-            pixel_thread.run();
+            pixels.run();
         })?;
         let camera = CameraThread {
             camera: config.camera.clone(),
@@ -267,8 +262,8 @@ impl Running {
             }
         }
         if let Some(address) = config.metrics.listen {
-            match metrics::listen(address) {
-                Ok(listener) => drop(beside.spawn(metrics::serve(listener, sources))),
+            match metrics::open(address) {
+                Ok(door) => drop(beside.spawn(metrics::serve(door, sources))),
                 // Exams are worth more than figures.
                 Err(error) => tracing::error!("{error}"),
             }
@@ -401,110 +396,6 @@ fn show_update(board: &Board, config: &Config) {
         if let Some(last) = slots.last() {
             let status = if last.rolled_back { UpdateStatus::RolledBack } else { UpdateStatus::Installed };
             board.update(status, &last.detail);
-        }
-    }
-}
-
-/// The thread that owns pixels, network and exam.
-struct PixelThread {
-    exam: Exam,
-    pipeline: Pipeline,
-    slot: Arc<Slot>,
-    board: Arc<Board>,
-    drain: Arc<Stop>,
-    orders: std::sync::mpsc::Receiver<ExamOrder>,
-    preview: Arc<Preview>,
-    exams: mpsc::Sender<Finished>,
-    notes: Notes,
-    with_cutouts: bool,
-    device_id: String,
-    late: Duration,
-}
-
-impl PixelThread {
-    fn start(&mut self) -> Result<(), NotNow> {
-        self.exam.start(Instant::now())?;
-        // Those of an exam that was cancelled since the last frame.
-        self.notes = Notes::default();
-        Ok(())
-    }
-
-    fn run(mut self) {
-        // A finished exam for which the keeper has no room yet.
-        let mut unsent: Option<Finished> = None;
-        let (mut failures, mut failed_to_judge) = (0, false);
-        loop {
-            while let Ok(order) = self.orders.try_recv() {
-                let (ExamOrder::Start(answer) | ExamOrder::Cancel(answer)) = &order;
-                // Whoever stopped waiting was told that nothing happens.
-                if answer.is_closed() {
-                    continue;
-                }
-                let (answer, done) = match order {
-                    ExamOrder::Start(answer) => (answer, self.start()),
-                    ExamOrder::Cancel(answer) => (answer, self.exam.cancel()),
-                };
-                let _ = answer.send(done);
-            }
-            let outcome = match self.slot.take(TICK) {
-                Taken::Closed => {
-                    if let Some(finished) = unsent {
-                        let id = finished.result.id;
-                        tracing::error!("result {id} is lost: the disk took nothing before the end");
-                    }
-                    return;
-                }
-                Taken::Nothing if self.board.is_camera_gone() => self.exam.see_nothing(Instant::now()),
-                Taken::Nothing => self.exam.check_time(Instant::now()),
-                Taken::Frame(frame, at) if at.elapsed() >= self.late => {
-                    self.slot.give_back(frame);
-                    self.board.figures().late.inc();
-                    self.exam.check_time(Instant::now())
-                }
-                Taken::Frame(frame, at) => {
-                    let now = Instant::now();
-                    let analysis = self.pipeline.analyse(&frame, at);
-                    if let Some(frame) = self.preview.offer(frame, self.pipeline.roi()) {
-                        self.slot.give_back(frame);
-                    }
-                    self.board.analysed(&analysis.times, &analysis.outcome);
-                    if let Some(error) = &analysis.failure {
-                        let is_fatal = analysis.outcome == Err(Rejection::EngineFailed);
-                        // It is only used for good frames, so that only such a one says that it works again.
-                        failed_to_judge = is_fatal && !analysis.times.inference.is_zero();
-                        failures += u32::from(error.may_pass() && is_fatal);
-                        let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
-                        if is_news {
-                            tracing::error!("engine: {error}");
-                        }
-                    } else if analysis.outcome.is_ok() || !failed_to_judge {
-                        failures = 0;
-                        self.board.engine(EngineStatus::Ready, "");
-                    }
-                    let collecting = self.exam.state().phase;
-                    let cut = self.with_cutouts.then(|| self.pipeline.cutout());
-                    self.notes.frame(&analysis, collecting, cut, now);
-                    self.exam.observe(analysis.outcome, now)
-                }
-            };
-            if let Some(outcome) = outcome {
-                let result = ExamResult::new(&outcome, &self.device_id, &self.pipeline);
-                unsent = Some(Finished { result, notes: std::mem::take(&mut self.notes) });
-            }
-            // Never waits for the disk: while it takes nothing more, frames are analysed and no exam starts.
-            if let Some(finished) = unsent.take() {
-                unsent = self.exams.try_send(finished).err().map(|full| full.into_inner());
-            }
-            self.board.exam(self.exam.state());
-            let is_lost = failures >= FAILURES;
-            let draining = self.drain.is_requested() || is_lost;
-            self.exam.set_accepting(unsent.is_none() && !draining);
-            if draining && !self.exam.in_hand() && unsent.is_none() {
-                if is_lost {
-                    tracing::error!("the engine failed {failures} times in a row; a new process has to try");
-                }
-                return;
-            }
         }
     }
 }

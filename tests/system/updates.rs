@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::certificates::{Authority, Valid};
 use crate::mqtt::{Broker, Subscriber};
-use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, anemiad, project, texts};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, SmallDisk, anemiad, eventually, project, texts};
 
 /// A workstation: keys, and the shipped model in newer versions.
 struct Workstation {
@@ -328,4 +328,32 @@ fn a_mistake_in_the_configuration_costs_no_newer_model() {
     fs::write(kiosk.config(), good).unwrap();
     kiosk.signal("HUP");
     subscriber.state("the new one", |state| state["model"]["version"] == "9.1.0");
+}
+
+#[test]
+fn an_answer_that_a_full_disk_refuses_is_given_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let (broker, workstation) = (Broker::start(), Workstation::new());
+    Authority::new(workstation.folder.path(), "clinic");
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = kiosk(broker.port, &workstation);
+    let text = fs::read_to_string(kiosk.config()).unwrap();
+    let state = format!("state_dir: {}/state", disk.folder.path().display());
+    fs::write(kiosk.config(), text.replace("state_dir: state", &state)).unwrap();
+    kiosk.start();
+    subscriber.result();
+    // A server that takes the call and says nothing, until the disk is full.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}/model.anemia", server.local_addr().unwrap().port());
+    let (end, hash) = (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1), "0".repeat(64));
+    let payload = format!(r#"{{"id":"late","expires_at":"{end}","url":"{url}","sha256":"{hash}"}}"#);
+    subscriber.send("model_update", &payload);
+    let call = server.accept().unwrap();
+    disk.fill();
+    drop((call, server));
+    eventually("the answer that the disk refuses", || kiosk.log().contains("was not carried out").then_some(()));
+    subscriber.state("a full disk", |state| state["outbox"]["detail"] != "");
+    disk.free();
+    let answer = subscriber.response("late");
+    assert_eq!((&answer["outcome"], &answer["reason"]), (&"failed".into(), &"failed".into()), "{answer}");
 }

@@ -14,6 +14,8 @@ use crate::publish::{Accepted, Outbox};
 
 /// How long the kiosk shows that it is the one.
 const IDENTIFY: Duration = Duration::from_secs(30);
+/// How often an answer is tried that the disk refuses.
+const RETRY: Duration = Duration::from_secs(1);
 /// A name that nobody knows can be of any length.
 const LONGEST_NAME: usize = 64;
 
@@ -88,7 +90,7 @@ impl Clerk {
         true
     }
 
-    async fn carry_out(&self, command: Command) {
+    async fn carry_out(self: &Arc<Self>, command: Command) {
         let Command { id, verb, .. } = command;
         let name = verb.name();
         let order = match verb {
@@ -111,7 +113,7 @@ impl Clerk {
         }
     }
 
-    async fn tell(&self, id: String, name: &'static str, done: Result<(), NotNow>) {
+    async fn tell(self: &Arc<Self>, id: String, name: &'static str, done: Result<(), NotNow>) {
         match done {
             Ok(()) => self.answer(id, name, Outcome::Done, None, String::new()).await,
             Err(NotNow::Busy) => {
@@ -124,7 +126,7 @@ impl Clerk {
     }
 
     /// Answers an order of the service.
-    pub async fn close(&self, open: Open, done: Result<String, (Reason, String)>) {
+    pub async fn close(self: &Arc<Self>, open: Open, done: Result<String, (Reason, String)>) {
         let (outcome, reason, detail) = match done {
             Ok(detail) => (Outcome::Done, None, detail),
             Err((reason @ (Reason::NotAllowed | Reason::NotNow | Reason::Busy), detail)) => {
@@ -136,21 +138,46 @@ impl Clerk {
     }
 
     /// Answers the commands that were begun before the program or the power ended.
-    pub async fn answer_interrupted(&self) {
+    pub async fn answer_interrupted(self: &Arc<Self>) {
         let Some(open) = self.with_outbox(Outbox::unanswered).await else { return };
         for (id, name) in open {
             let detail = "the program or the power ended before it was done".to_owned();
             let response = response(Some(id.clone()), name, Outcome::Failed, Some(Reason::Interrupted), detail);
-            self.store(Some(id), &response).await;
+            self.keep(id, response).await;
         }
     }
 
-    async fn answer(&self, id: String, name: &str, outcome: Outcome, reason: Option<Reason>, detail: String) {
+    async fn answer(
+        self: &Arc<Self>,
+        id: String,
+        name: &str,
+        outcome: Outcome,
+        reason: Option<Reason>,
+        detail: String,
+    ) {
         if outcome != Outcome::Done {
             tracing::warn!(command = id, "the command {name} was not carried out: {detail}");
         }
         let response = response(Some(id.clone()), name.to_owned(), outcome, reason, detail);
-        self.store(Some(id), &response).await;
+        self.keep(id, response).await;
+    }
+
+    /// Stores the answer to a command that is noted. Where the disk refuses, it is tried until it is there: otherwise the next start
+    /// would tell that the command was interrupted.
+    async fn keep(self: &Arc<Self>, id: String, response: Response) {
+        if self.store(Some(id.clone()), &response).await {
+            return;
+        }
+        let clerk = self.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + RETRY, RETRY);
+            loop {
+                tick.tick().await;
+                if clerk.store(Some(id.clone()), &response).await {
+                    return;
+                }
+            }
+        });
     }
 
     async fn store(&self, id: Option<String>, response: &Response) -> bool {

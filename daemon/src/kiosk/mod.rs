@@ -4,9 +4,9 @@
 //! else can be fetched never changes. docs/design/kiosk.md says why.
 
 mod guard;
-mod listen;
 mod live;
 mod preview;
+mod tls;
 mod words;
 
 use std::sync::Arc;
@@ -23,11 +23,14 @@ use crate::board::Board;
 use crate::config;
 use crate::control::ExamControl;
 use crate::history::History;
+use crate::port::{self, Door};
 
 pub use guard::Guard;
-pub use listen::{Door, open};
 pub use preview::{Picture, Preview};
 pub use words::Words;
+
+/// Connections at the same time. A browser opens up to six for a page.
+const CONNECTIONS: usize = 200;
 
 /// What the page shows and asks for.
 #[derive(Clone, Debug)]
@@ -50,8 +53,13 @@ pub struct Kiosk {
 pub fn check(settings: &config::Kiosk) -> Result<(), String> {
     Guard::new(settings)?;
     Words::load(settings.words.as_deref())?;
-    listen::tls(settings)?;
+    tls::acceptor(settings)?;
     Ok(())
+}
+
+/// Opens the port of the page.
+pub fn open(settings: &config::Kiosk) -> Result<Door, String> {
+    Door::open("kiosk.listen", settings.listen, tls::acceptor(settings)?)
 }
 
 /// What all connections share.
@@ -71,7 +79,7 @@ pub async fn serve(door: Door, settings: &config::Kiosk, kiosk: Kiosk) {
         Err(error) => return tracing::error!("kiosk: {error}"),
     };
     let (_open, open) = watch::channel(());
-    let room = Arc::new(Semaphore::new(listen::CONNECTIONS));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let served = Served { kiosk, room: room.clone(), open };
     let router = Router::new()
         .route("/", get(|| async { fixed("text/html; charset=utf-8", include_str!("page/index.html")) }))
@@ -82,7 +90,7 @@ pub async fn serve(door: Door, settings: &config::Kiosk, kiosk: Kiosk) {
         .route("/live", get(live::connect))
         .with_state(served)
         .layer(middleware::from_fn_with_state(guard, guard::check));
-    listen::serve(door, router, room).await;
+    port::serve(door, router, room).await;
 }
 
 fn fixed(kind: &'static str, text: &'static str) -> Response {

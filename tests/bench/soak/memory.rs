@@ -22,21 +22,11 @@ pub fn sample(pid: u32, exams: usize) -> Sample {
     Sample { exams, rss_kb: number("VmRSS:"), files, threads: number("Threads:") as usize }
 }
 
-/// Growth of the resident memory in kB an exam, and its standard error.
+/// What the resident memory gained from each sample to the next, in kB, in rising order.
 ///
-/// Memory is a staircase: what is taken at one exam is there at all that follow. So the points do not scatter around a line
-/// independently, and least squares would promise far too small an error. Here the memory is a random walk with drift: each step
-/// is the drift and a chance, whose variance grows with the exams between two samples (Hamilton, Time Series Analysis, 1994,
-/// chapter 15).
-pub fn growth(samples: &[Sample]) -> (f64, f64) {
-    let steps: Vec<(f64, f64)> = samples
-        .windows(2)
-        .map(|pair| ((pair[1].exams - pair[0].exams) as f64, pair[1].rss_kb as f64 - pair[0].rss_kb as f64))
-        .filter(|(exams, _)| *exams > 0.0)
-        .collect();
-    let (exams, kb) = steps.iter().fold((0.0, 0.0), |sum, step| (sum.0 + step.0, sum.1 + step.1));
-    let drift = kb / exams;
-    let variance: f64 =
-        steps.iter().map(|(exams, kb)| (kb - drift * exams).powi(2) / exams).sum::<f64>() / (steps.len() as f64 - 1.0);
-    (drift, (variance / exams).sqrt())
+/// What leaks with every exam makes nearly all of them positive. A buffer that is used for the first time makes one of them large.
+pub fn steps(samples: &[Sample]) -> Vec<i64> {
+    let mut steps: Vec<i64> = samples.windows(2).map(|pair| pair[1].rss_kb as i64 - pair[0].rss_kb as i64).collect();
+    steps.sort_unstable();
+    steps
 }
