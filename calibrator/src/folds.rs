@@ -103,8 +103,9 @@ impl Fold {
 
     /// A network that is run as that of the fold: itself, or one that was made from it.
     pub fn engine(&self, network: &[u8], precision: Precision) -> Result<Box<dyn Engine>> {
-        let InputSpec { width, height, mean, std } = self.input;
-        let input = Input { name: self.network.input.clone(), width: width as u32, height: height as u32, mean, std };
+        let InputSpec { width, height, mean, std, smooth } = self.input;
+        let input =
+            Input { name: self.network.input.clone(), width: width as u32, height: height as u32, mean, std, smooth };
         let output = Output { name: self.network.output.clone(), kind: OutputKind::Logit };
         let (path, task) = (self.file.as_path(), Task::Classify);
         let source = Source { path, network, task, input: &input, output: &output, precision };
@@ -129,17 +130,18 @@ fn read_fold(part: &Path, number: u32) -> Result<Fold> {
         height: network.shape[1],
         mean: numbers(&model, "mean").with_context(|| format!("{}", file.display()))?,
         std: numbers(&model, "std").with_context(|| format!("{}", file.display()))?,
+        smooth: numbers::<1>(&model, "smooth").with_context(|| format!("{}", file.display()))?[0],
     };
     Ok(Fold { number, file, bytes, network, input, test })
 }
 
-fn numbers(model: &ModelProto, key: &str) -> Result<[f32; 3]> {
+fn numbers<const N: usize>(model: &ModelProto, key: &str) -> Result<[f32; N]> {
     let found = model.metadata_props.iter().find(|entry| entry.key() == key);
     let values = found.and_then(|entry| {
         entry.value().split_whitespace().map(|part| part.parse().ok()).collect::<Option<Vec<f32>>>()?.try_into().ok()
     });
     match values {
         Some(values) => Ok(values),
-        None => bail!("its metadata has no {key} of three numbers; expected a file of `anemia-train cv`"),
+        None => bail!("its metadata has no {key} of length {N}; expected a file of `anemia-train cv`"),
     }
 }

@@ -16,7 +16,7 @@ use crate::network::Map;
 pub fn cut_out(picture: &Path, spec: &InputSpec) -> Result<Map> {
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
     read_cutout(picture, &mut frame, &mut roi).with_context(|| format!("{}", picture.display()))?;
-    cutout.cut(&frame, &roi, spec.width, spec.height);
+    cutout.cut_for(spec, &frame, &roi);
     let mut values = vec![0.0; 3 * spec.width * spec.height];
     spec.write(cutout.pixels(), &mut values);
     Ok(Map { shape: [3, spec.height, spec.width], values })

@@ -32,7 +32,7 @@ fn int8(folder: &Path) -> [ModelProto; 2] {
         common::cutout(seed, 0.5).save(folder.join(format!("{seed}.png"))).unwrap();
     }
     let [_, height, width] = network.shape;
-    let spec = anemia_vision::InputSpec { width, height, mean: [0.5; 3], std: [0.5; 3] };
+    let spec = anemia_vision::InputSpec { width, height, mean: [0.5; 3], std: [0.5; 3], smooth: 0.0 };
     let maps = pictures::cut_out_all(&pictures::find(folder).unwrap(), &spec).unwrap();
     let recipe = Recipe::find("paper").unwrap();
     [Format::Signed, Format::Unsigned].map(|format| {

@@ -168,7 +168,7 @@ impl Pipeline {
         if let Some(reason) = quality.rejection(&self.limits) {
             return Err(Stop::Rejected(reason));
         }
-        self.cutout.cut(frame, &self.roi, self.input.width, self.input.height);
+        self.cutout.cut_for(&self.input, frame, &self.roi);
         self.input.write(self.cutout.pixels(), self.engine.input());
         times.cutout = watch.lap();
         let output = self.engine.run().map(|values| values[0]);

@@ -8,7 +8,7 @@ use anemia_bundle::{
 };
 use anemia_engine::EngineOptions;
 use anemia_vision::phantom::Phantom;
-use anemia_vision::{BoxLocator, CutOut, Frame, Locator, Roi, write_png};
+use anemia_vision::{BoxLocator, CutOut, Frame, InputSpec, Locator, Roi, write_png};
 use anyhow::{Context, Result};
 
 /// Phantoms of the self-test: one red, one pale, one between, so that the answers differ.
@@ -48,7 +48,7 @@ pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
     for (index, &(seed, pallor)) in SELF_TEST.iter().enumerate() {
         let path = format!("selftest/phantom-{}.png", index + 1);
         let spec = input.spec();
-        let bytes = phantom(seed, pallor, *task, spec.width, spec.height, &work.path().join("phantom.png"))?;
+        let bytes = phantom(seed, pallor, *task, &spec, &work.path().join("phantom.png"))?;
         // The answer is filled in below, once the network can be asked.
         selftest.push(SelfTest { path: path.clone(), sha256: Sha256::of(&bytes), expected: 0.0, tolerance: 1.0 });
         files.push((path, bytes));
@@ -94,14 +94,14 @@ pub(crate) fn write(out: &Path, content: Content) -> Result<()> {
 }
 
 /// A phantom as the network sees it, as PNG: its cut-out for a classifier, all of it for a locator.
-fn phantom(seed: u64, pallor: f32, task: Task, width: usize, height: usize, scratch: &Path) -> Result<Vec<u8>> {
+fn phantom(seed: u64, pallor: f32, task: Task, spec: &InputSpec, scratch: &Path) -> Result<Vec<u8>> {
     let mut frame = Frame::default();
     let mut roi: Roi = Phantom { pallor, ..Phantom::from_seed(seed) }.render(640, 360, &mut frame);
     if task == Task::Locate {
         BoxLocator { x: 0, y: 0, width: frame.width(), height: frame.height() }.locate(&frame, &mut roi);
     }
     let mut cutout = CutOut::new();
-    cutout.cut(&frame, &roi, width, height);
-    write_png(scratch, width, height, cutout.pixels())?;
+    cutout.cut_for(spec, &frame, &roi);
+    write_png(scratch, spec.width, spec.height, cutout.pixels())?;
     Ok(std::fs::read(scratch)?)
 }

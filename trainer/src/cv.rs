@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Prediction, Summary};
-use anemia_vision::{CutOut, Frame, Roi};
+use anemia_vision::{CutOut, Frame, InputSpec, Roi};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
@@ -114,13 +114,15 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     let labelled = dataset::read(&common.data, protocol)?;
     check_folds(&labelled)?;
     let pretrained = Pretrained::read(&common.pretrained)?;
-    let pictures = read_pictures(&labelled, recipe.size as usize, pretrained.conventions)?;
+    let pictures = read_pictures(&labelled, recipe, pretrained.conventions)?;
     Ok(Prepared { labelled, pictures, pretrained })
 }
 
-/// The cut-outs of all pictures, `size` × `size` pixels each.
-pub(crate) fn read_pictures(labelled: &[Labelled], size: usize, conventions: Conventions) -> Result<Pictures> {
-    let bytes = cut_out(labelled, size)?;
+/// The cut-outs of all pictures.
+pub(crate) fn read_pictures(labelled: &[Labelled], recipe: &Recipe, conventions: Conventions) -> Result<Pictures> {
+    let size = recipe.size as usize;
+    let Conventions { mean, std, .. } = conventions;
+    let bytes = cut_out(labelled, &InputSpec { width: size, height: size, mean, std, smooth: recipe.smooth })?;
     let pixels = Tensor::from_slice(&bytes)
         .view([labelled.len() as i64, size as i64, size as i64, 3])
         .permute([0, 3, 1, 2])
@@ -130,8 +132,8 @@ pub(crate) fn read_pictures(labelled: &[Labelled], size: usize, conventions: Con
         pixels,
         anemic: labelled.iter().map(|one| one.anemic).collect(),
         groups: labelled.iter().map(|one| one.photo_group).collect(),
-        mean: conventions.mean,
-        std: conventions.std,
+        mean,
+        std,
     })
 }
 
@@ -150,13 +152,13 @@ pub(crate) fn prediction(one: &Labelled, logit: f32) -> Prediction {
     Prediction { path: one.path.clone(), anemic: one.anemic, photo_group: one.photo_group, fold: one.fold, logit }
 }
 
-/// Every picture as the network sees it: `size * size` pixels of R, G, B, one picture after the other.
-fn cut_out(pictures: &[Labelled], size: usize) -> Result<Vec<u8>> {
+/// Every picture as the network sees it: pixels of R, G, B, one picture after the other.
+fn cut_out(pictures: &[Labelled], spec: &InputSpec) -> Result<Vec<u8>> {
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
-    let mut all = Vec::with_capacity(pictures.len() * size * size * 3);
+    let mut all = Vec::with_capacity(pictures.len() * spec.len());
     for one in pictures {
         dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
-        cutout.cut(&frame, &roi, size, size);
+        cutout.cut_for(spec, &frame, &roi);
         all.extend_from_slice(cutout.pixels());
     }
     Ok(all)
@@ -241,7 +243,7 @@ pub(crate) fn out_of_fold(
             if !file.exists() {
                 let trained = Pretrained::read(&part.join("weights.safetensors"))?;
                 let weights = Weights::start(&network, &trained, tch::Device::Cpu, 0)?;
-                write_network(&file, &network, &weights.values(), (recipe.size, trained.conventions))?;
+                write_network(&file, &network, &weights.values(), recipe, trained.conventions)?;
             }
             if of_fold.is_empty() {
                 of_fold = found;
@@ -268,16 +270,19 @@ pub(crate) fn out_of_fold(
     Ok(all)
 }
 
-/// Writes the network of a fold for the calibrator; how its input of that size is normalised stands in the metadata.
+/// Writes the network of a fold for the calibrator; how its input is smoothed and normalised stands in the metadata.
 pub(crate) fn write_network(
     path: &Path,
     network: &Network,
     values: &HashMap<String, Vec<f32>>,
-    (size, conventions): (u32, Conventions),
+    recipe: &Recipe,
+    conventions: Conventions,
 ) -> Result<()> {
-    let mut model = export(network, values, i64::from(size), "logit")?;
+    let mut model = export(network, values, i64::from(recipe.size), "logit")?;
     let Conventions { mean, std, .. } = conventions;
-    model.metadata_props = vec![anemia_onnx::numbers("mean", &mean), anemia_onnx::numbers("std", &std)];
+    model.metadata_props = [("mean", &mean[..]), ("std", &std), ("smooth", &[recipe.smooth])]
+        .map(|(key, values)| anemia_onnx::numbers(key, values))
+        .into();
     Ok(anemia_onnx::write(&model, path)?)
 }
 

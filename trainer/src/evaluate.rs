@@ -68,7 +68,7 @@ fn judge(bundle: &Bundle, engine: &mut dyn Engine, pictures: &[Labelled]) -> Res
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
     let judge = |one: &Labelled| -> Result<Judged> {
         dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
-        cutout.cut(&frame, &roi, spec.width, spec.height);
+        cutout.cut_for(&spec, &frame, &roi);
         spec.write(cutout.pixels(), engine.input());
         let logit = point.calibrate(manifest.output.kind.to_logit(engine.run()?[0]));
         let probability = f64::from(1.0 / (1.0 + (-logit).exp()));

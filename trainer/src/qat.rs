@@ -84,7 +84,7 @@ impl Qat {
         let start = |fold: u32| Pretrained::read(&self.run.join(format!("fold-{fold}/weights.safetensors")));
         let first = *folds.first().context("there are no folds")?;
         let conventions = start(first)?.conventions;
-        let pictures = cv::read_pictures(&labelled, recipe.size as usize, conventions)?;
+        let pictures = cv::read_pictures(&labelled, &recipe, conventions)?;
         ensure!(
             cv::hash_of(&labelled, &pictures)? == teacher.data_sha256,
             "{}: are not the pictures and folds that {} was trained with",
@@ -132,8 +132,13 @@ impl Qat {
                     let logits = predict(&network, &pictures, &tuned, &test);
                     let rows: Vec<Prediction> =
                         test.iter().zip(logits).map(|(&index, logit)| prediction(&labelled[index], logit)).collect();
-                    let input = (recipe.size, weights.conventions);
-                    cv::write_network(&part.join("fp32.onnx"), &network, &tuned.values(), input)?;
+                    cv::write_network(
+                        &part.join("fp32.onnx"),
+                        &network,
+                        &tuned.values(),
+                        &recipe,
+                        weights.conventions,
+                    )?;
                     write_rows(&table, &rows)?;
                     bar.finish_and_clear();
                     rows

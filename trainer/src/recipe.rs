@@ -14,6 +14,9 @@ use crate::torch::{Epoch, Plan};
 pub struct Recipe {
     /// Width and height of the network's input in pixels; a multiple of 32.
     pub size: u32,
+    /// Standard deviation, in pixels of the input, of the Gaussian that takes fine detail out of every cut-out; 0 to 16.
+    #[serde(default)]
+    pub smooth: f32,
     /// Most passes over the training pictures.
     pub epochs: u32,
     /// Stop when the inner validation did not get better for more than so many epochs, and go back to its best; without
@@ -95,6 +98,18 @@ pub struct Augmentation {
     pub shift: f32,
     /// Scale between these.
     pub scale: [f32; 2],
+    /// Make brighter or darker by at most this factor's logarithm.
+    #[serde(default)]
+    pub light: f32,
+    /// Make each channel brighter or darker, on its own, by at most this factor's logarithm.
+    #[serde(default)]
+    pub tint: f32,
+    /// Blur tissue with tissue by a Gaussian of at most so many pixels.
+    #[serde(default)]
+    pub blur: f32,
+    /// Add noise to the tissue whose standard deviation is at most this, of 255.
+    #[serde(default)]
+    pub noise: f32,
 }
 
 impl Recipe {
@@ -135,6 +150,7 @@ impl Recipe {
             "size: {}; expected a multiple of 32 from 32 to 1024",
             self.size
         );
+        ensure!((0.0..=16.0).contains(&self.smooth), "smooth: {}; expected 0 to 16", self.smooth);
         ensure!(self.epochs > 0 && self.batch > 1, "epochs must be at least 1 and batch at least 2");
         let rates = [self.learning_rate, self.head_rate];
         ensure!(rates.iter().all(|rate| *rate > 0.0), "learning_rate and head_rate must be greater than 0");
@@ -149,6 +165,11 @@ impl Recipe {
             how.scale[0] > 0.0 && how.scale[0] <= how.scale[1] && how.shift >= 0.0 && how.rotation_degrees >= 0.0,
             "augmentation: scale must be a rising pair above 0, shift and rotation_degrees not negative"
         );
+        for (key, value, most) in
+            [("light", how.light, 2.0), ("tint", how.tint, 1.0), ("blur", how.blur, 8.0), ("noise", how.noise, 64.0)]
+        {
+            ensure!((0.0..=most).contains(&value), "augmentation: {key}: {value}; expected 0 to {most}");
+        }
         Ok(())
     }
 }
@@ -163,5 +184,14 @@ mod tests {
         Recipe::find("best").unwrap();
         let error = format!("{:#}", Recipe::find("/does/not/exist.yaml").unwrap_err());
         assert!(error.contains("/does/not/exist.yaml") && error.contains("paper"), "{error}");
+    }
+
+    #[test]
+    fn what_a_camera_never_does_is_refused() {
+        let mut recipe = Recipe::find("best").unwrap();
+        for (blur, light) in [(-0.1, 0.0), (9.0, 0.0), (f32::NAN, 0.0), (0.0, 3.0)] {
+            (recipe.augmentation.blur, recipe.augmentation.light) = (blur, light);
+            assert!(recipe.check().unwrap_err().to_string().contains("augmentation"));
+        }
     }
 }

@@ -65,12 +65,22 @@ pub struct Input {
     pub mean: [f32; 3],
     /// Per channel, greater than 0.
     pub std: [f32; 3],
+    /// Standard deviation, in pixels, of the Gaussian that takes fine detail out of a cut-out; 0 to 16, and 0 for a locator.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[schemars(range(min = 0.0, max = 16.0))]
+    pub smooth: f32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
+fn is_nothing(smooth: &f32) -> bool {
+    *smooth == 0.0
 }
 
 impl Input {
     /// The same in the words of the pixel crate.
     pub fn spec(&self) -> InputSpec {
-        InputSpec { width: self.width as usize, height: self.height as usize, mean: self.mean, std: self.std }
+        let (width, height) = (self.width as usize, self.height as usize);
+        InputSpec { width, height, mean: self.mean, std: self.std, smooth: self.smooth }
     }
 }
 
@@ -235,6 +245,10 @@ impl Manifest {
         }
         if input.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) || input.mean.iter().any(|m| !m.is_finite()) {
             return Some("input: mean must be finite and std greater than 0".into());
+        }
+        let most = if self.task == Task::Classify { 16.0 } else { 0.0 };
+        if !(0.0..=most).contains(&input.smooth) {
+            return Some(format!("input: smooth: {}; expected 0 to {most} for this task", input.smooth));
         }
         if self.models.is_empty() {
             return Some("models: expected at least one".into());

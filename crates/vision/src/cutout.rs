@@ -5,9 +5,10 @@
 
 use crate::quality::{SPECULAR, is_specular};
 use crate::resample::{Filter, grow};
+use crate::smooth::Smooth;
 use crate::{Frame, Roi};
 
-/// What a network expects: size in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
+/// What a network expects: size and smoothness in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InputSpec {
     /// Width in pixels.
@@ -18,6 +19,8 @@ pub struct InputSpec {
     pub mean: [f32; 3],
     /// Divides each channel after the subtraction; never 0.
     pub std: [f32; 3],
+    /// Standard deviation, in pixels, of the Gaussian that takes fine detail out of a cut-out; 0 leaves it in.
+    pub smooth: f32,
 }
 
 impl InputSpec {
@@ -57,6 +60,7 @@ pub struct CutOut {
     masked_row: Vec<[i32; 4]>,
     narrow: Vec<u8>,
     sums: Vec<i32>,
+    smooth: Smooth,
 }
 
 impl CutOut {
@@ -100,6 +104,14 @@ impl CutOut {
         self.pixels.resize(width * height * 3, 0);
         self.sums.resize(width * 3, 0);
         self.vertical.down(&self.narrow, width * 3, &mut self.sums, &mut self.pixels);
+    }
+
+    /// The cut-out that a network expects: as [`CutOut::cut`], and smoothed.
+    pub fn cut_for(&mut self, spec: &InputSpec, frame: &Frame, roi: &Roi) {
+        self.cut(frame, roi, spec.width, spec.height);
+        if spec.smooth > 0.0 {
+            self.smooth.apply(&mut self.pixels, spec.width, spec.height, spec.smooth);
+        }
     }
 
     /// The last cut-out, `width * height * 3` bytes of R, G, B.

@@ -179,7 +179,7 @@ impl Locate {
             name: "locator".into(),
             version: self.model_version.clone(),
             task: Task::Locate,
-            input: Input { name: INPUT.into(), width: side, height: side, mean: [0.5; 3], std: [0.5; 3] },
+            input: Input { name: INPUT.into(), width: side, height: side, mean: [0.5; 3], std: [0.5; 3], smooth: 0.0 },
             output: Output { name: OUTPUT.into(), kind: OutputKind::Logit },
             operating_point: None,
             metrics,

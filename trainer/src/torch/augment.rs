@@ -1,9 +1,13 @@
-//! Turning, moving, scaling and mirroring pictures while training. Colours stay as they are.
+//! What is done to pictures while training: they are turned, moved, scaled and mirrored, and get the light, the blur and the noise of
+//! other cameras.
 
 use rand::{Rng, RngExt};
 use tch::{Kind, Tensor};
 
 use crate::recipe::Augmentation;
+
+/// Sum of the three channels of a pixel, up to which it is outside of the tissue.
+const BLACK: f64 = 6.0;
 
 /// Bytes `[n, 3, size, size]` as the input of a network.
 pub(crate) fn normalise(pictures: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Tensor {
@@ -18,7 +22,52 @@ pub(crate) fn augment(pictures: &Tensor, how: &Augmentation, random: &mut impl R
     let transforms = Tensor::from_slice(&transforms).view([size[0], 2, 3]).to_device(pictures.device());
     let grid = Tensor::affine_grid_generator(&transforms, &size[..], false);
     // Bilinear, zeros outside, and the same meaning of a corner as the grid.
-    pictures.to_kind(Kind::Float).grid_sampler(&grid, 0, 0, false)
+    let pictures = pictures.to_kind(Kind::Float).grid_sampler(&grid, 0, 0, false);
+    spoil(pictures, how, random)
+}
+
+/// Gives each picture the light, the blur and the noise of another camera; the black around the tissue stays black.
+fn spoil(mut pictures: Tensor, how: &Augmentation, random: &mut impl Rng) -> Tensor {
+    let count = pictures.size()[0];
+    let mut row = |least: f32, most: f32, columns: i64| {
+        let numbers: Vec<f32> =
+            (0..count * columns).map(|_| if least < most { random.random_range(least..most) } else { most }).collect();
+        Tensor::from_slice(&numbers).view([count, columns, 1, 1]).to_device(pictures.device())
+    };
+    let gains = (row(-how.light, how.light, 1) + row(-how.tint, how.tint, 3)).exp();
+    let (blur, noise) = (row(0.0, how.blur, 1), row(0.0, how.noise, 1));
+    // A picture has no other black than the one around the tissue, or hardly.
+    let tissue = pictures.sum_dim_intlist([1].as_slice(), true, Kind::Float).gt(BLACK).to_kind(Kind::Float);
+    if how.light > 0.0 || how.tint > 0.0 {
+        pictures *= gains;
+    }
+    if how.blur > 0.0 {
+        // Normalised convolution (Knutsson and Westin, 1993): nothing of the black gets into the tissue.
+        let [blurred, share] =
+            [&pictures * &tissue, tissue.shallow_clone()].map(|maps| gaussian(&maps, &blur, how.blur));
+        pictures = blurred / share.clamp_min(1e-3) * &tissue;
+    }
+    if how.noise > 0.0 {
+        pictures += pictures.randn_like() * noise * &tissue;
+    }
+    pictures.clamp(0.0, 255.0)
+}
+
+/// Blurs `maps`, `[n, c, size, size]`, each of the n by its own `sigma`, `[n, 1, 1, 1]`, of at most `most` pixels.
+fn gaussian(maps: &Tensor, sigma: &Tensor, most: f32) -> Tensor {
+    let &[count, channels, height, width] = &maps.size()[..] else { unreachable!("pictures have four dimensions") };
+    let reach = (most * 3.0).ceil().max(1.0) as i64;
+    let offsets = Tensor::arange_start(-reach, reach + 1, (Kind::Float, maps.device())).view([1, 1, -1, 1]);
+    // Of a sigma of nearly nothing only the middle is left.
+    let kernels = (offsets.square() / (sigma.clamp_min(0.05).square() * -2.0)).exp();
+    let kernels = &kernels / kernels.sum_dim_intlist([2].as_slice(), true, Kind::Float);
+    let down = kernels.repeat([1, channels, 1, 1]).view([count * channels, 1, 2 * reach + 1, 1]);
+    let across = down.transpose(2, 3);
+    let (one, none) = ([1, 1], None::<&Tensor>);
+    maps.reshape([1, count * channels, height, width])
+        .conv2d(&down, none, one, [reach, 0], one, count * channels)
+        .conv2d(&across, none, one, [0, reach], one, count * channels)
+        .view([count, channels, height, width])
 }
 
 /// Where in the old picture the points of the new one lie, both from −1 to 1: a matrix of two rows.
@@ -31,4 +80,66 @@ fn transform(how: &Augmentation, random: &mut impl Rng) -> [f32; 6] {
     let (across, upright) = (mirror(how.mirror), mirror(how.upside_down));
     let (sine, cosine) = (angle.sin() / scale, angle.cos() / scale);
     [cosine * across, -sine * across, left, sine * upright, cosine * upright, down]
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_pcg::Pcg64;
+    use tch::Device;
+
+    use super::*;
+
+    const STILL: Augmentation = Augmentation {
+        mirror: false,
+        upside_down: false,
+        rotation_degrees: 0.0,
+        shift: 0.0,
+        scale: [1.0, 1.0],
+        light: 0.0,
+        tint: 0.0,
+        blur: 0.0,
+        noise: 0.0,
+    };
+
+    /// A red square in the black, and what becomes of it.
+    fn spoilt(how: &Augmentation) -> [Tensor; 2] {
+        let before = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+        let mut square = before.narrow(2, 8, 16).narrow(3, 8, 16);
+        let _ = square.copy_(&Tensor::from_slice(&[150.0f32, 80.0, 90.0]).view([1, 3, 1, 1]));
+        tch::manual_seed(1);
+        let after = augment(&before, how, &mut Pcg64::seed_from_u64(1));
+        [before, after]
+    }
+
+    fn greatest(difference: Tensor) -> f64 {
+        difference.abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn nothing_asked_for_changes_nothing() {
+        let [before, after] = spoilt(&STILL);
+        assert!(greatest(after - before) < 1e-3);
+    }
+
+    #[test]
+    fn black_stays_black_and_tissue_changes_within_its_limits() {
+        let [before, after] = spoilt(&Augmentation { light: 0.2, tint: 0.1, blur: 1.5, noise: 2.0, ..STILL });
+        let tissue = before.sum_dim_intlist([1].as_slice(), true, Kind::Float).gt(0.0).to_kind(Kind::Float);
+        assert_eq!(greatest(&after * (1.0 - &tissue)), 0.0, "the black is black");
+        let ratio = ((after + 1e-6) / (&before + 1e-6)).log() * &tissue;
+        let most = greatest(ratio.shallow_clone());
+        // Six standard deviations of noise on 80 beside a factor of at most exp(0.3).
+        assert!((0.02..0.3 + 6.0 * 2.0 / 50.0).contains(&most), "{most}");
+        assert!(greatest(ratio.get(0) - ratio.get(1)) > 0.01, "each picture is changed by itself");
+    }
+
+    #[test]
+    fn blur_takes_detail_and_keeps_the_mean() {
+        let stripes =
+            Tensor::from_slice(&[200.0f32, 100.0]).repeat([16]).view([1, 1, 1, 32]).expand([1, 3, 32, 32], false);
+        let blur = Tensor::from_slice(&[1.5f32]).view([1, 1, 1, 1]);
+        let blurred = gaussian(&stripes.contiguous(), &blur, 1.5).narrow(3, 8, 16).narrow(2, 8, 16);
+        assert!(greatest(blurred - 150.0) < 1.0);
+    }
 }

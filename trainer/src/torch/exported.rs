@@ -30,7 +30,14 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
         name: "test".into(),
         version: "0".into(),
         task,
-        input: Input { name: INPUT.into(), width: SIZE as u32, height: SIZE as u32, mean: [0.5; 3], std: [0.5; 3] },
+        input: Input {
+            name: INPUT.into(),
+            width: SIZE as u32,
+            height: SIZE as u32,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            smooth: 0.0,
+        },
         output: Output { name: "answer".into(), kind: OutputKind::Logit },
         operating_point: (task == Task::Classify).then_some(OperatingPoint {
             threshold: 0.5,

@@ -62,7 +62,14 @@ pub fn bundle_with(network: &[u8], files: &[(&str, &[u8])], edit: impl FnOnce(&m
         name: "test".into(),
         version: "0".into(),
         task: Task::Locate,
-        input: Input { name: "image".into(), width: SIDE as u32, height: SIDE as u32, mean: [0.0; 3], std: [1.0; 3] },
+        input: Input {
+            name: "image".into(),
+            width: SIDE as u32,
+            height: SIDE as u32,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            smooth: 0.0,
+        },
         output: Output { name: "probability".into(), kind: OutputKind::Probability },
         models: vec![ModelFile {
             precision: Precision::Fp32,
