@@ -24,7 +24,7 @@ mod support;
 use camera::{Camera, Conduct};
 use collector::Collector;
 use faults::{ENDS, FAULTS};
-use memory::{Sample, sample, steps};
+use memory::{Sample, sample, slope, steps};
 use mqtt::{Broker, Subscriber};
 use proxy::{Network, Proxy};
 use stage::Stage;
@@ -111,6 +111,7 @@ fn main() {
 
     // Once each kind of fault came: caches are full, and the allocator has what it keeps.
     let settled = &samples[FAULTS.len().min(samples.len() / 2)..];
+    let (slope, error) = slope(settled);
     let steps = steps(settled);
     let files = |samples: &[Sample]| {
         let mut files: Vec<usize> = samples.iter().map(|sample| sample.files).collect();
@@ -139,6 +140,7 @@ fn main() {
     );
     let (median, most) = (steps[steps.len() / 2], steps[steps.len() - 1]);
     let flat = steps.iter().filter(|step| **step <= 0).count() as f64 / steps.len() as f64;
+    row("slope of the resident memory", format!("{slope:.2} ± {:.2} kB an exam (two standard errors)", 2.0 * error));
     row(
         "growth of the resident memory from one sample to the next, some eight exams later",
         format!("median {median} kB, greatest {most} kB; none in {:.0} % of them", flat * 100.0),

@@ -30,3 +30,14 @@ pub fn steps(samples: &[Sample]) -> Vec<i64> {
     steps.sort_unstable();
     steps
 }
+
+/// Least squares of resident memory in kB over exams: the slope and its standard error.
+pub fn slope(samples: &[Sample]) -> (f64, f64) {
+    let points: Vec<(f64, f64)> = samples.iter().map(|sample| (sample.exams as f64, sample.rss_kb as f64)).collect();
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+    let rest: f64 = points.iter().map(|point| (point.1 - y - slope * (point.0 - x)).powi(2)).sum();
+    (slope, (rest / (count - 2.0) / spread).sqrt())
+}
