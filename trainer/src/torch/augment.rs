@@ -28,6 +28,9 @@ pub(crate) fn augment(pictures: &Tensor, how: &Augmentation, random: &mut impl R
 
 /// Gives each picture the light, the blur and the noise of another camera; the black around the tissue stays black.
 fn spoil(mut pictures: Tensor, how: &Augmentation, random: &mut impl Rng) -> Tensor {
+    if [how.light, how.tint, how.blur, how.noise] == [0.0; 4] {
+        return pictures;
+    }
     let count = pictures.size()[0];
     let mut row = |least: f32, most: f32, columns: i64| {
         let numbers: Vec<f32> =
