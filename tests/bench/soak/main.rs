@@ -158,6 +158,8 @@ fn main() {
         format!("{:.1} MB, {:.1} MB, {:.1} MB", thirds[0], thirds[1], thirds[2]),
     );
     println!("\n{table}");
+    let growth_kb = (slope + 2.0 * error) * last.exams as f64;
+    assert!(growth_kb < 2000.0, "the daemon grows by up to {growth_kb:.0} kB");
     assert_eq!(median, 0, "the daemon grows all the time, in kB: {steps:?}");
     assert!(last.rss_kb < settled[0].rss_kb + 2000, "the daemon grew by more than 2 MB");
     assert!(thirds[2] < thirds[1] + 2.0, "the daemon grows when it reads its configuration again");

@@ -3,14 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use anemia_vision::phantom::Phantom;
-use anemia_vision::{Frame, Roi};
 use anyhow::Result;
-use image::{Rgba, RgbaImage};
 
 use super::Scene;
 use super::life::upgrade;
-use crate::common::project;
+use crate::common::{cutout, project};
 
 const INSTALL: &str = "cd /root/packages && \
     dpkg -i anemiad-onnxruntime_*.deb anemiad-models_*.deb anemia-calibrate_*.deb anemia-train_*.deb 2>&1";
@@ -77,36 +74,12 @@ fn check_nothing_left(scene: &mut Scene, how: &str) -> Result<()> {
 /// Cut-outs of twenty phantoms, pale and red ones in turn, and their sheet.
 fn write_data_set(folder: &Path) -> Result<()> {
     let mut sheet = String::from("IMAGE_ID,HB_LEVEL,Age(Months),REMARK,HOSPITAL,REGION\n");
-    let (mut frame, mut counts) = (Frame::default(), [0; 2]);
-    for seed in 0.. {
-        let phantom = Phantom::from_seed(seed);
-        let is_anemic = phantom.pallor > 0.5;
-        let count = &mut counts[usize::from(is_anemic)];
-        if *count < 10 {
-            *count += 1;
-            let roi = phantom.render(640, 480, &mut frame);
-            let remark = if is_anemic { "Anemic" } else { "Non-anemic" };
-            fs::create_dir_all(folder.join(remark))?;
-            cut_out(&frame, &roi).save(folder.join(remark).join(format!("Image_{seed:03}.png")))?;
-            sheet += &format!("Image_{seed:03},{},36,{remark},Clinic,Region\n", if is_anemic { 9.0 } else { 12.0 });
-        } else if counts == [10; 2] {
-            break;
-        }
+    for seed in 0..20 {
+        let (remark, pallor, hb) = if seed % 2 == 0 { ("Anemic", 0.9, 9) } else { ("Non-anemic", 0.1, 12) };
+        fs::create_dir_all(folder.join(remark))?;
+        cutout(seed, pallor).save(folder.join(remark).join(format!("Image_{seed:03}.png")))?;
+        sheet += &format!("Image_{seed:03},{hb},36,{remark},Clinic,Region\n");
     }
     fs::write(folder.join("Anemia_Data_Collection_Sheet.csv"), sheet)?;
     Ok(())
-}
-
-/// The conjunctiva and nothing around it.
-fn cut_out(frame: &Frame, roi: &Roi) -> RgbaImage {
-    RgbaImage::from_fn(roi.width() as u32, roi.height() as u32, |x, y| {
-        let (x, y) = (roi.x() + x as usize, roi.y() + y as usize);
-        match roi.contains(x, y) {
-            true => {
-                let [red, green, blue] = frame.pixel(x, y);
-                Rgba([red, green, blue, 255])
-            }
-            false => Rgba([0; 4]),
-        }
-    })
 }
