@@ -84,7 +84,7 @@ impl Qat {
         let start = |fold: u32| Pretrained::read(&self.run.join(format!("fold-{fold}/weights.safetensors")));
         let first = *folds.first().context("there are no folds")?;
         let conventions = start(first)?.conventions;
-        let pictures = cv::read_pictures(&labelled, &recipe, conventions)?;
+        let pictures = cv::read_pictures(&labelled, recipe, conventions)?;
         ensure!(
             cv::hash_of(&labelled, &pictures)? == teacher.data_sha256,
             "{}: are not the pictures and folds that {} was trained with",
@@ -136,7 +136,7 @@ impl Qat {
                         &part.join("fp32.onnx"),
                         &network,
                         &tuned.values(),
-                        &recipe,
+                        recipe,
                         weights.conventions,
                     )?;
                     write_rows(&table, &rows)?;

@@ -109,7 +109,7 @@ mod tests {
     fn spoilt(how: &Augmentation) -> [Tensor; 2] {
         let before = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
         let mut square = before.narrow(2, 8, 16).narrow(3, 8, 16);
-        let _ = square.copy_(&Tensor::from_slice(&[150.0f32, 80.0, 90.0]).view([1, 3, 1, 1]));
+        square.copy_(&Tensor::from_slice(&[150.0f32, 80.0, 90.0]).view([1, 3, 1, 1]));
         tch::manual_seed(1);
         let after = augment(&before, how, &mut Pcg64::seed_from_u64(1));
         [before, after]
