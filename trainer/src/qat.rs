@@ -132,13 +132,7 @@ impl Qat {
                     let logits = predict(&network, &pictures, &tuned, &test);
                     let rows: Vec<Prediction> =
                         test.iter().zip(logits).map(|(&index, logit)| prediction(&labelled[index], logit)).collect();
-                    cv::write_network(
-                        &part.join("fp32.onnx"),
-                        &network,
-                        &tuned.values(),
-                        recipe,
-                        weights.conventions,
-                    )?;
+                    cv::write_network(&part.join("fp32.onnx"), &network, &tuned.values(), recipe, weights.conventions)?;
                     write_rows(&table, &rows)?;
                     bar.finish_and_clear();
                     rows

@@ -9,12 +9,12 @@ const BLACK: i32 = 6;
 #[derive(Debug, Default)]
 pub(crate) struct Smooth {
     sigma: f32,
-    /// From the middle outwards.
+    /// From one end to the other.
     weights: Vec<f32>,
-    /// Three channels and the share of tissue, after the first pass.
+    /// Three channels and the share of tissue of one row, and nothing at both ends, as far as the weights reach; then its sums.
+    row: Vec<[f32; 4]>,
+    /// All rows after the first pass, and of nothing above and below.
     across: Vec<[f32; 4]>,
-    /// The same of one row, after the second.
-    sums: Vec<[f32; 4]>,
 }
 
 impl Smooth {
@@ -22,48 +22,50 @@ impl Smooth {
     /// around it, stays black and does not darken it: a normalised convolution (Knutsson and Westin, Normalized and Differential
     /// Convolution, CVPR 1993). Always in the same order, so that every machine gives the same.
     pub(crate) fn apply(&mut self, pixels: &mut [u8], width: usize, height: usize, sigma: f32) {
+        let reach = (sigma * 3.0).ceil() as usize;
         if sigma != self.sigma {
-            let reach = (sigma * 3.0).ceil() as usize;
-            let sum: f32 = (0..=reach).map(|at| weight(at, sigma) * if at == 0 { 1.0 } else { 2.0 }).sum();
+            let sum: f32 = (0..=2 * reach).map(|at| weight(at.abs_diff(reach), sigma)).sum();
             self.weights.clear();
-            self.weights.extend((0..=reach).map(|at| (weight(at, sigma) / sum * ONE).round() / ONE));
+            self.weights
+                .extend((0..=2 * reach).map(|at| (weight(at.abs_diff(reach), sigma) / sum * ONE).round() / ONE));
             self.sigma = sigma;
         }
-        let reach = self.weights.len() - 1;
+        self.row.clear();
+        self.row.resize(width + 2 * reach, [0.0; 4]);
         self.across.clear();
-        self.across.resize(width * height, [0.0; 4]);
-        for (row, out) in pixels.chunks_exact(width * 3).zip(self.across.chunks_exact_mut(width)) {
-            for (at, pixel) in row.chunks_exact(3).enumerate() {
-                if is_tissue(pixel) {
-                    let values = [f32::from(pixel[0]), f32::from(pixel[1]), f32::from(pixel[2]), 1.0];
-                    // To all places that this pixel reaches: itself and those after it, and those before it.
-                    let after = out[at..].iter_mut().zip(&self.weights);
-                    after.for_each(|(out, &weight)| add(out, values, weight));
-                    let before = out[..at].iter_mut().rev().zip(&self.weights[1..]);
-                    before.for_each(|(out, &weight)| add(out, values, weight));
+        self.across.resize(width * (height + 2 * reach), [0.0; 4]);
+        let rows = pixels.chunks_exact(width * 3).zip(self.across[reach * width..].chunks_exact_mut(width));
+        for (pixels, across) in rows {
+            let mut is_empty = true;
+            for (values, pixel) in self.row[reach..].iter_mut().zip(pixels.chunks_exact(3)) {
+                let share = f32::from(u8::from(is_tissue(pixel)));
+                *values = [pixel[0], pixel[1], pixel[2], 1].map(|value| f32::from(value) * share);
+                is_empty &= share == 0.0;
+            }
+            if !is_empty {
+                for (at, &weight) in self.weights.iter().enumerate() {
+                    add(across, &self.row[at..], weight);
                 }
             }
         }
-        for at in 0..height {
-            self.sums.clear();
-            self.sums.resize(width, [0.0; 4]);
-            for row in at.saturating_sub(reach)..(at + reach + 1).min(height) {
-                let weight = self.weights[row.abs_diff(at)];
-                for (sum, values) in self.sums.iter_mut().zip(&self.across[row * width..][..width]) {
-                    add(sum, *values, weight);
-                }
+        for (row, pixels) in pixels.chunks_exact_mut(width * 3).enumerate() {
+            let sums = &mut self.row[..width];
+            sums.fill([0.0; 4]);
+            for (across, &weight) in self.across[row * width..].chunks_exact(width).zip(&self.weights) {
+                add(sums, across, weight);
             }
-            for (pixel, sum) in pixels[at * width * 3..][..width * 3].chunks_exact_mut(3).zip(&self.sums) {
-                if !is_tissue(pixel) {
-                    pixel.fill(0);
-                    continue;
-                }
+            for (pixel, &[red, green, blue, share]) in pixels.chunks_exact_mut(3).zip(&*sums) {
                 // The pixel is tissue itself, so there is a share.
-                for (value, channel) in pixel.iter_mut().zip(sum) {
-                    *value = (channel / sum[3] + 0.5) as u8;
-                }
+                let colour = [red, green, blue].map(|sum| (sum / share + 0.5) as u8);
+                pixel.copy_from_slice(&if is_tissue(pixel) { colour } else { [0; 3] });
             }
         }
+    }
+}
+
+fn add(sums: &mut [[f32; 4]], values: &[[f32; 4]], weight: f32) {
+    for (sum, value) in sums.as_flattened_mut().iter_mut().zip(values.as_flattened()) {
+        *sum += value * weight;
     }
 }
 
@@ -73,10 +75,4 @@ fn is_tissue(pixel: &[u8]) -> bool {
 
 fn weight(at: usize, sigma: f32) -> f32 {
     (-0.5 * (at as f32 / sigma).powi(2)).exp()
-}
-
-fn add(sums: &mut [f32; 4], values: [f32; 4], weight: f32) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += value * weight;
-    }
 }
