@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anemia_vision::InputSpec;
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,8 @@ impl Recipe {
             "size: {}; expected a multiple of 32 from 32 to 1024",
             self.size
         );
-        ensure!((0.0..=16.0).contains(&self.smooth), "smooth: {}; expected 0 to 16", self.smooth);
+        let most = InputSpec::MOST_SMOOTH;
+        ensure!((0.0..=most).contains(&self.smooth), "smooth: {}; expected 0 to {most}", self.smooth);
         ensure!(self.epochs > 0 && self.batch > 1, "epochs must be at least 1 and batch at least 2");
         let rates = [self.learning_rate, self.head_rate];
         ensure!(rates.iter().all(|rate| *rate > 0.0), "learning_rate and head_rate must be greater than 0");

@@ -246,7 +246,7 @@ impl Manifest {
         if input.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) || input.mean.iter().any(|m| !m.is_finite()) {
             return Some("input: mean must be finite and std greater than 0".into());
         }
-        let most = if self.task == Task::Classify { 16.0 } else { 0.0 };
+        let most = if self.task == Task::Classify { InputSpec::MOST_SMOOTH } else { 0.0 };
         if !(0.0..=most).contains(&input.smooth) {
             return Some(format!("input: smooth: {}; expected 0 to {most} for this task", input.smooth));
         }

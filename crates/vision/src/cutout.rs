@@ -24,6 +24,9 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
+    /// Most pixels of `smooth`.
+    pub const MOST_SMOOTH: f32 = 16.0;
+
     /// Number of values of one input: `3 * height * width`.
     pub fn len(&self) -> usize {
         3 * self.width * self.height
