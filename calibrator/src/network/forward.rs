@@ -2,12 +2,19 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{Activation, Conv, Map, Network, Op, Step};
 
 /// The result of a step for its inputs, activation included.
 pub fn run(step: &Step, inputs: &[&Map]) -> Map {
+    // With the widest vectors that this processor has.
+    Arch::new().dispatch(|| compute(step, inputs))
+}
+
+#[inline(always)]
+fn compute(step: &Step, inputs: &[&Map]) -> Map {
     let mut result = match &step.op {
         Op::Conv(conv) => convolve(conv, inputs[0]),
         Op::Add => {
@@ -55,6 +62,7 @@ impl Network {
     }
 }
 
+#[inline(always)]
 fn convolve(conv: &Conv, input: &Map) -> Map {
     let [_, height, width] = input.shape;
     let shape = [conv.outputs, conv.out(height), conv.out(width)];
@@ -111,31 +119,28 @@ fn inside(conv: &Conv, x: usize, width: usize, out_width: usize) -> (usize, usiz
     (first, last.max(first))
 }
 
+/// A picture with its padding is one long row here, and so are the sums at a stride of 1: what lies between two of their rows is
+/// computed, too, and left out in the end. So the loops are long even where the pictures are small.
+#[inline(always)]
 fn depthwise(conv: &Conv, input: &Map, result: &mut Map) {
     let [_, height, width] = input.shape;
     let [_, out_height, out_width] = result.shape;
-    let (pixels, size) = (result.pixels(), conv.kernel * conv.kernel);
-    let channels = result.values.chunks_exact_mut(pixels).zip(input.channels()).zip(conv.weights.chunks_exact(size));
-    for ((out, channel), weights) in channels {
-        for (v, out) in out.chunks_exact_mut(out_width).enumerate().take(out_height) {
-            for y in 0..conv.kernel {
-                let Some(from) = (v * conv.stride + y).checked_sub(conv.pad).filter(|&from| from < height) else {
-                    continue;
-                };
-                let row = &channel[from * width..][..width];
-                for x in 0..conv.kernel {
-                    let weight = weights[y * conv.kernel + x];
-                    let (first, last) = inside(conv, x, width, out_width);
-                    let inputs = &row[first * conv.stride + x - conv.pad..];
-                    let out = &mut out[first..last];
-                    // Spelled out for the stride of 1, which the compiler then does eight at a time.
-                    if conv.stride == 1 {
-                        out.iter_mut().zip(inputs).for_each(|(out, x)| *out += weight * x);
-                    } else {
-                        out.iter_mut().zip(inputs.iter().step_by(conv.stride)).for_each(|(out, x)| *out += weight * x);
-                    }
-                }
-            }
+    let wide = width + 2 * conv.pad;
+    let mut padded = vec![0.0; wide * (height + 2 * conv.pad)];
+    let mut sums = vec![0f32; padded.len() - (conv.kernel - 1) * (wide + 1)];
+    let outputs = result.values.chunks_exact_mut(out_height * out_width);
+    let weights = conv.weights.chunks_exact(conv.kernel * conv.kernel);
+    for ((out, channel), weights) in outputs.zip(input.channels()).zip(weights) {
+        for (padded, row) in padded.chunks_exact_mut(wide).skip(conv.pad).zip(channel.chunks_exact(width)) {
+            padded[conv.pad..][..width].copy_from_slice(row);
+        }
+        sums.fill(0.0);
+        for (at, weight) in weights.iter().enumerate() {
+            let seen = &padded[at / conv.kernel * wide + at % conv.kernel..];
+            sums.iter_mut().zip(seen).for_each(|(sum, x)| *sum += weight * x);
+        }
+        for (out, sums) in out.chunks_exact_mut(out_width).zip(sums.chunks(wide * conv.stride)) {
+            out.iter_mut().zip(sums.iter().step_by(conv.stride)).for_each(|(out, sum)| *out = *sum);
         }
     }
 }

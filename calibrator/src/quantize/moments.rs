@@ -38,16 +38,14 @@ impl Moments {
         let groups = conv.groups;
         let single =
             Conv { inputs: conv.inputs / groups, groups: 1, outputs: 1, weights: vec![], bias: vec![], ..*conv };
-        let pixels = float.first().map_or(1, |map| conv.out(map.shape[1]) * conv.out(map.shape[2])) * float.len();
-        // Odd, so that no column of the picture is always or never taken.
-        let every = (pixels / (SAMPLES_PER_WEIGHT * conv.row()).max(LEAST_SAMPLES)).max(1) | 1;
+        let places = places(&single, float);
         let sums: Vec<Sums> = if groups == 1 {
             let share = float.len().div_ceil(rayon::current_num_threads()).max(1);
             let parts = float.par_chunks(share).zip(own.par_chunks(share));
-            let parts: Vec<Sums> = parts.map(|(float, own)| measure(&single, float, own, None, every)).collect();
+            let parts: Vec<Sums> = parts.map(|(float, own)| measure(&single, float, own, None, &places)).collect();
             parts.into_iter().reduce(Sums::plus).into_iter().collect()
         } else {
-            (0..groups).into_par_iter().map(|channel| measure(&single, float, own, Some(channel), every)).collect()
+            (0..groups).into_par_iter().map(|channel| measure(&single, float, own, Some(channel), &places)).collect()
         };
         let mean = |of: fn(&Sums) -> &Vec<f64>| {
             sums.iter().flat_map(|sums| of(sums).iter().map(|sum| sum / sums.pixels)).collect::<Vec<f64>>()
@@ -111,6 +109,10 @@ const ENOUGH: f64 = 8.0;
 /// Pixels that are looked at, over all pictures: more would change nothing but the time.
 const SAMPLES_PER_WEIGHT: usize = 48;
 const LEAST_SAMPLES: usize = 32_768;
+/// Pixels, over pictures, whose products are added in 32 bits.
+const PIXELS_OF_A_PRODUCT: usize = 512;
+/// Beyond every picture.
+const OUTSIDE: usize = usize::MAX;
 /// Keeps the compensation small where inputs hardly vary, as a share of the mean variance.
 const DAMPING: f64 = 0.02;
 
@@ -125,29 +127,41 @@ impl Sums {
     }
 }
 
-/// What every `every`-th output pixel of a convolution sees, as a matrix with a row for each weight.
-fn sampled(single: &Conv, map: &Map, channel: Option<usize>, every: usize) -> Vec<f32> {
-    let [_, height, width] = map.shape;
-    let (out_height, out_width) = (single.out(height), single.out(width));
+/// For each weight of a channel, where each output pixel that is looked at finds what this weight meets; outside of the picture
+/// is `OUTSIDE`.
+fn places(single: &Conv, maps: &[&Map]) -> Vec<Vec<usize>> {
+    let [_, height, width] = maps.first().map_or([0; 3], |map| map.shape);
+    let (out_width, pixels) = (single.out(width), single.out(height) * single.out(width));
+    // Odd, so that no column of the picture is always or never taken.
+    let every = (pixels * maps.len() / (SAMPLES_PER_WEIGHT * single.row()).max(LEAST_SAMPLES)).max(1) | 1;
+    let of_weight = |weight: usize| {
+        let place = |at: usize| {
+            let [v, u] = [at / out_width, at % out_width].map(|at| at * single.stride);
+            let v = (v + weight / single.kernel).wrapping_sub(single.pad);
+            let u = (u + weight % single.kernel).wrapping_sub(single.pad);
+            if v < height && u < width { v * width + u } else { OUTSIDE }
+        };
+        (0..pixels).step_by(every).map(place).collect()
+    };
+    (0..single.kernel * single.kernel).map(of_weight).collect()
+}
+
+/// What the `places` of pictures see, as a matrix by rows, one for each weight.
+fn sampled(single: &Conv, maps: &[&Map], channel: Option<usize>, places: &[Vec<usize>]) -> Vec<f32> {
+    let mut columns = Vec::with_capacity(single.inputs * maps.len() * places.len() * places[0].len());
     let first = channel.unwrap_or(0);
-    let mut columns = Vec::with_capacity(single.row() * (out_height * out_width).div_ceil(every));
-    for channel in map.channels().skip(first).take(single.inputs) {
-        for y in 0..single.kernel {
-            for x in 0..single.kernel {
-                let pixels = (0..out_height * out_width).step_by(every);
-                columns.extend(pixels.map(|at| {
-                    let (v, u) = (at / out_width, at % out_width);
-                    let from = (v * single.stride + y).wrapping_sub(single.pad);
-                    let along = (u * single.stride + x).wrapping_sub(single.pad);
-                    if from < height && along < width { channel[from * width + along] } else { 0.0 }
-                }));
+    for channel in first..first + single.inputs {
+        for places in places {
+            for map in maps {
+                let values = &map.values[channel * map.pixels()..][..map.pixels()];
+                columns.extend(places.iter().map(|&at| values.get(at).copied().unwrap_or(0.0)));
             }
         }
     }
     columns
 }
 
-fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, every: usize) -> Sums {
+fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, places: &[Vec<usize>]) -> Sums {
     let row = single.row();
     let mut sums = Sums {
         pixels: 0.0,
@@ -157,10 +171,12 @@ fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, 
         drift: Mat::zeros(row, row),
     };
     let mut product = vec![0f32; row * row];
-    for (float, own) in float.iter().zip(own) {
-        let is_same = std::ptr::eq(*float, *own);
-        let own_columns = sampled(single, own, channel, every);
-        let float_columns = if is_same { own_columns.clone() } else { sampled(single, float, channel, every) };
+    // Several small pictures in one product, and not so many that 32 bits lose anything.
+    let together = (PIXELS_OF_A_PRODUCT / places[0].len().max(1)).max(1);
+    for (float, own) in float.chunks(together).zip(own.chunks(together)) {
+        let is_same = std::ptr::eq(float, own);
+        let own_columns = sampled(single, own, channel, places);
+        let float_columns = if is_same { own_columns.clone() } else { sampled(single, float, channel, places) };
         let pixels = own_columns.len() / row;
         sums.pixels += pixels as f64;
         let add = |sums: &mut [f64], columns: &[f32]| {
@@ -177,10 +193,10 @@ fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, 
         let right = MatRef::from_row_major_slice(&own_columns, row, pixels);
         let mut multiply = |left: &[f32], into: &mut Mat<f64>| {
             let left = MatRef::from_row_major_slice(left, row, pixels);
-            let out = MatMut::from_row_major_slice_mut(&mut product, row, row);
+            let out = MatMut::from_column_major_slice_mut(&mut product, row, row);
             matmul(out, Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
-            for (j, column) in into.col_iter_mut().enumerate() {
-                column.iter_mut().enumerate().for_each(|(i, sum)| *sum += f64::from(product[i * row + j]));
+            for (column, product) in into.col_iter_mut().zip(product.chunks_exact(row)) {
+                column.iter_mut().zip(product).for_each(|(sum, more)| *sum += f64::from(*more));
             }
         };
         multiply(&own_columns, &mut sums.products);

@@ -131,7 +131,7 @@ impl Pass<'_> {
                         Move::Shift => {
                             shifts = align::shifts(&own, grid);
                             kept.bias.iter_mut().zip(&shifts).for_each(|(bias, shift)| *bias += shift);
-                            own = self.run(&step, &kept);
+                            own.par_iter_mut().for_each(|map| map.raise(&shifts));
                         }
                         Move::Not => {}
                     }
@@ -202,7 +202,7 @@ impl Pass<'_> {
     /// What a value holds, and the grid that it is rounded to; `None` where it stays a float.
     fn grid(&self, value: usize, own: &[Map]) -> Option<(Histogram, Grid)> {
         let format = self.format.filter(|_| self.rounded[value])?;
-        let seen = Histogram::of(own.iter().flat_map(|map| &map.values));
+        let seen = Histogram::of(own.par_iter().map(|map| &map.values[..]));
         let grid = Grid::spanning(format, seen.range(self.recipe.range, format));
         Some((seen, grid))
     }
@@ -212,7 +212,8 @@ impl Pass<'_> {
         if let Some(grid) = grid {
             own.par_iter_mut().for_each(|map| grid.round_map(map));
         }
-        let amax = float.iter().flat_map(|map| &map.values).fold(0f32, |amax, x| amax.max(x.abs()));
+        let greatest = |map: &Map| map.values.iter().fold(0f32, |amax, x| amax.max(x.abs()));
+        let amax = float.par_iter().map(greatest).reduce(|| 0.0, f32::max);
         self.result.values.push(Value { grid, seen, amax, sqnr: sqnr(&float, &own, &shifts) });
         self.shifts.push(shifts);
         self.float.push(float);

@@ -1,5 +1,6 @@
 //! Which range of a value is kept: everything, or less for the sake of a finer grid.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::grid::{Format, Grid};
@@ -36,16 +37,23 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts finite values.
-    pub fn of<'a>(values: impl Iterator<Item = &'a f32> + Clone) -> Self {
-        let bounds = |(low, high): (f32, f32), x: &f32| (low.min(*x), high.max(*x));
-        let (low, high) = values.clone().fold((f32::INFINITY, f32::NEG_INFINITY), bounds);
+    /// Counts finite values, which come in parts.
+    pub fn of<'a>(parts: impl ParallelIterator<Item = &'a [f32]> + Clone) -> Self {
+        let wider = |a: (f32, f32), b: (f32, f32)| (a.0.min(b.0), a.1.max(b.1));
+        let nothing = (f32::INFINITY, f32::NEG_INFINITY);
+        let bounds = |part: &[f32]| part.iter().fold(nothing, |bounds, &x| wider(bounds, (x, x)));
+        let (low, high) = parts.clone().map(bounds).reduce(|| nothing, wider);
         let (low, high) = if low <= high { (low, high) } else { (0.0, 0.0) };
-        let mut bins = vec![0; BINS];
         let per_unit = if high > low { BINS as f32 / (high - low) } else { 0.0 };
-        for x in values {
-            bins[(((x - low) * per_unit) as usize).min(BINS - 1)] += 1;
-        }
+        let count = |mut bins: Vec<u64>, part: &[f32]| {
+            part.iter().for_each(|x| bins[(((x - low) * per_unit) as usize).min(BINS - 1)] += 1);
+            bins
+        };
+        let add = |mut a: Vec<u64>, b: Vec<u64>| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a
+        };
+        let bins = parts.fold(|| vec![0; BINS], count).reduce(|| vec![0; BINS], add);
         Self { low, high, bins }
     }
 
@@ -152,7 +160,7 @@ mod tests {
 
     #[test]
     fn one_outlier_is_kept_by_max_and_cut_by_the_others() {
-        let histogram = Histogram::of(with_outlier().iter());
+        let histogram = Histogram::of(rayon::iter::once(&with_outlier()[..]));
         assert_eq!(histogram.range(RangeMethod::Max, Format::Signed)[1], 40.0);
         for method in &ALL[1..] {
             let [_, high] = histogram.range(*method, Format::Signed);
@@ -164,7 +172,7 @@ mod tests {
     fn nothing_and_a_constant_have_a_range() {
         for values in [vec![], vec![0.0; 10], vec![-2.5; 4]] {
             for method in ALL {
-                let [low, high] = Histogram::of(values.iter()).range(method, Format::Unsigned);
+                let [low, high] = Histogram::of(rayon::iter::once(&values[..])).range(method, Format::Unsigned);
                 assert!(low <= high && low.is_finite() && high.is_finite());
             }
         }

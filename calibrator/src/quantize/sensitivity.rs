@@ -25,7 +25,7 @@ pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Re
             return 0.0;
         }
         let mut maps: Vec<Map> = all.iter().map(|values| values[value].clone()).collect();
-        let seen = Histogram::of(maps.iter().flat_map(|map| &map.values));
+        let seen = Histogram::of(maps.par_iter().map(|map| &map.values[..]));
         let grid = Grid::spanning(format, seen.range(recipe.range, format));
         if recipe.align {
             align::round(network, value, &mut maps, &grid);

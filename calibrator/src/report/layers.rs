@@ -93,7 +93,7 @@ fn weights(layer: &str, fp32: &Network, quantized: &Quantized) -> Option<Weights
     let amax = integers.scales.iter().map(|scale| scale * limit);
     let bounds = amax.fold([f32::INFINITY, 0.0], |[low, high], amax| [low.min(amax), high.max(amax)]);
     let plot = [("fp32", &fp32.conv(at)?.weights), ("quantized", &own.weights)]
-        .map(|(name, weights)| Line::new(name, shares(&Histogram::of(weights.iter()), |x| x)));
+        .map(|(name, weights)| Line::new(name, shares(&Histogram::of(rayon::iter::once(&weights[..])), |x| x)));
     Some(Weights { layer: layer.to_owned(), bits: integers.bits, amax: bounds, plot })
 }
 
