@@ -166,9 +166,9 @@ fn telemetry_and_metrics_tell_the_same() {
     let metrics = |host: &str| {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        // Closed without a word where there is no room.
+        let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut text));
         text
     };
     for elsewhere in ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example"] {
@@ -194,6 +194,17 @@ fn telemetry_and_metrics_tell_the_same() {
     assert!(value(r#"anemiad_stage_seconds_count{stage="inference"}"#) >= 3.0);
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(telemetry["memory_mib"].as_f64().unwrap() > 1.0 && telemetry["fps"].as_f64().unwrap() > 1.0, "{telemetry}");
+
+    // Whoever only holds connections gets twenty of them, and keeps others away no longer than that.
+    let held: Vec<_> = (0..30).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    for mut refused in &held[20..] {
+        // Sooner than after the five seconds that a request may take.
+        refused.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+        let heard = refused.read(&mut [0]).map_err(|error| error.kind());
+        assert!(matches!(heard, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{heard:?}");
+    }
+    drop(held);
+    crate::support::eventually("an answer", || metrics("localhost").contains("anemiad_frames_total").then_some(()));
 }
 
 #[test]
