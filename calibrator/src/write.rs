@@ -125,6 +125,11 @@ impl<'a> Writer<'a> {
                 self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
                 (self.through_scales(quantized, &weights), bias)
             }
+            (None, Form::Rounded) => {
+                self.constants.push(float_tensor(&weights, &shape, &conv.weights));
+                self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
+                (weights, bias)
+            }
             (None, _) => {
                 self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
                 (self.half(&weights, &shape, &conv.weights), bias)

@@ -157,7 +157,7 @@ impl Fit {
 fn title(protocol: &Protocol) -> String {
     match protocol {
         Protocol::Paper => "paper protocol (files at random, copies on both sides)".into(),
-        Protocol::Grouped => "grouped protocol (photograph groups of the table kept together)".into(),
+        Protocol::Grouped => "grouped protocol (photographs of groups.csv kept together)".into(),
         Protocol::File(file) => format!("folds of {}", file.file_name().unwrap_or_default().to_string_lossy()),
     }
 }

@@ -21,6 +21,12 @@ impl Format {
         };
         (0..=network.steps.len()).map(is_rounded).collect()
     }
+
+    /// Whether a step computes in integers, where those values are integers that are `rounded`.
+    pub fn is_in_integers(self, network: &Network, at: usize, rounded: &[bool]) -> bool {
+        // TensorRT also gives floats for integers.
+        (rounded[at + 1] || self == Self::Signed) && network.steps[at].inputs.iter().all(|&value| rounded[value])
+    }
 }
 
 /// Evenly spaced values: `scale · (q − zero)` for `low ≤ q ≤ high`.

@@ -44,10 +44,13 @@ pub fn int8(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe
     let mut rounded = format.rounded(&network);
     if recipe.float_share > 0.0 {
         let errors = sensitivity::isolated(&network, pictures, format, recipe, &rounded);
-        let floats = sensitivity::floats(&network, &errors, recipe.float_share);
+        let floats = sensitivity::floats(&network, &errors, recipe.float_share, format);
         rounded.iter_mut().zip(floats).for_each(|(rounded, is_float)| *rounded &= !is_float);
     }
-    let bits = vec![8; network.steps.len()];
+    // What computes in floats has weights of 16 bits: ONNX Runtime makes them 32-bit ones while it loads them, and then has the
+    // same fast convolutions for them as in a network of floats, which it has not for weights that it must scale.
+    let bits = |at| if format.is_in_integers(&network, at, &rounded) { 8 } else { 16 };
+    let bits: Vec<u8> = (0..network.steps.len()).map(bits).collect();
     pass::quantize(&network, pictures, &bits, Some(format), &rounded, recipe)
 }
 

@@ -14,6 +14,8 @@ use crate::recipe::Recipe;
 
 /// Pictures that are looked at.
 const PICTURES: usize = 12;
+/// Share of the weights that may be floats, which take two bytes instead of one.
+const MOST_WEIGHTS: f64 = 0.01;
 
 /// Mean square error of the result when only this value is rounded, for each value that is `rounded`; otherwise 0.
 pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe, rounded: &[bool]) -> Vec<f64> {
@@ -42,25 +44,33 @@ pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Re
     (0..=last).into_par_iter().map(error).collect()
 }
 
-/// The values that stay floats: those with the greatest error for each multiplication that leaves the integers, while these
-/// are at most `share` of all.
-pub fn floats(network: &Network, errors: &[f64], share: f64) -> Vec<bool> {
-    let shapes = network.shapes();
-    let work = |at: usize| {
-        network.conv(at).map_or(0, |conv| conv.weights.len() * shapes[at + 1][1] * shapes[at + 1][2]) as f64
+/// The values that stay floats: those with the greatest error, while the multiplications that leave the integers are at most
+/// `share` of all, and their weights not too many for the size of the file.
+pub fn floats(network: &Network, errors: &[f64], share: f64, format: Format) -> Vec<bool> {
+    let most_weights = match format {
+        Format::Unsigned => MOST_WEIGHTS,
+        // All weights of such a file take four bytes.
+        Format::Signed => 1.0,
     };
-    let total: f64 = (0..network.steps.len()).map(work).sum();
+    let shapes = network.shapes();
+    // Multiplications, and weights.
+    let work = |at: usize| {
+        let weights = network.conv(at).map_or(0, |conv| conv.weights.len());
+        [weights * shapes[at + 1][1] * shapes[at + 1][2], weights].map(|work| work as f64)
+    };
+    let sum = |a: [f64; 2], b: [f64; 2]| [a[0] + b[0], a[1] + b[1]];
+    let total = (0..network.steps.len()).map(work).fold([0.0; 2], sum);
     let touched = |value: usize| value.checked_sub(1).into_iter().chain(network.readers(value)).collect::<Vec<_>>();
     let mut order: Vec<usize> = (0..errors.len()).filter(|&value| errors[value] > 0.0).collect();
     order.sort_by(|&a, &b| errors[b].total_cmp(&errors[a]));
     let mut is_float = vec![false; errors.len()];
     let mut left: Vec<bool> = vec![false; network.steps.len()];
-    let mut spent = 0.0;
+    let mut spent = [0.0; 2];
     for value in order {
-        let more: f64 = touched(value).into_iter().filter(|&at| !left[at]).map(work).sum();
+        let more = touched(value).into_iter().filter(|&at| !left[at]).map(work).fold(spent, sum);
         // The picture costs nothing to round: its values are bytes.
-        if value > 0 && spent + more <= share * total {
-            spent += more;
+        if value > 0 && more[0] <= share * total[0] && more[1] <= most_weights * total[1] {
+            spent = more;
             is_float[value] = true;
             touched(value).into_iter().for_each(|at| left[at] = true);
         }
