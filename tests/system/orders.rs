@@ -199,7 +199,7 @@ fn telemetry_and_metrics_tell_the_same() {
     let held: Vec<_> = (0..30).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     for mut refused in &held[20..] {
         // Sooner than after the five seconds that a request may take.
-        refused.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+        refused.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let heard = refused.read(&mut [0]).map_err(|error| error.kind());
         assert!(matches!(heard, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{heard:?}");
     }
