@@ -114,25 +114,23 @@ impl<'a> Writer<'a> {
         let per_group = conv.inputs / conv.groups;
         let shape = [conv.outputs, per_group, conv.kernel, conv.kernel].map(|size| size as i64);
         let quantized = self.quantized.weights[at].as_ref();
-        let (weights, bias) = match (quantized, self.form) {
-            (Some(quantized), Form::Integers) => {
-                let weights = self.integers(quantized, &weights, &shape);
-                let bias = self.bias(conv, quantized, input_value, &bias);
-                (weights, bias)
-            }
+        let weights = match (quantized, self.form) {
+            (Some(quantized), Form::Integers) => self.integers(quantized, &weights, &shape),
             (Some(quantized), _) => {
                 self.constants.push(float_tensor(&weights, &shape, &quantized.floats()));
-                self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
-                (self.through_scales(quantized, &weights), bias)
+                self.through_scales(quantized, &weights)
             }
             (None, Form::Rounded) => {
                 self.constants.push(float_tensor(&weights, &shape, &conv.weights));
-                self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
-                (weights, bias)
+                weights
             }
-            (None, _) => {
+            (None, _) => self.half(&weights, &shape, &conv.weights),
+        };
+        let bias = match (quantized, self.form) {
+            (Some(quantized), Form::Integers) => self.bias(conv, quantized, input_value, &bias),
+            _ => {
                 self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
-                (self.half(&weights, &shape, &conv.weights), bias)
+                bias
             }
         };
         let attributes = vec![
