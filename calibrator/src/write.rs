@@ -23,9 +23,9 @@ pub fn int8_tensorrt(quantized: &Quantized) -> ModelProto {
     Writer::new(quantized, Form::Rounded).write()
 }
 
-/// Packed 4-bit weights in blocks, values in floats; the operator set 21, which has 4-bit integers.
+/// Packed 4-bit weights in blocks, scales and biases of 16 bits, values in floats; the operator set 21, which has 4-bit integers.
 pub fn int4(quantized: &Quantized) -> ModelProto {
-    let mut model = Writer::new(quantized, Form::Integers).write();
+    let mut model = Writer::new(quantized, Form::Packed).write();
     model.ir_version = Some(10);
     model.opset_import[0].version = Some(21);
     model
@@ -38,6 +38,8 @@ enum Form {
     Half,
     /// Integers.
     Integers,
+    /// Integers, and 16-bit floats for what is beside them.
+    Packed,
     /// 32-bit floats that the graph rounds.
     Rounded,
 }
@@ -48,11 +50,20 @@ struct Writer<'a> {
     form: Form,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
+    /// The name of each value's scale; empty where it stays a float.
+    scales: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
     fn new(quantized: &'a Quantized, form: Form) -> Self {
-        Self { network: &quantized.network, quantized, form, nodes: Vec::new(), constants: Vec::new() }
+        Self {
+            network: &quantized.network,
+            quantized,
+            form,
+            nodes: Vec::new(),
+            constants: Vec::new(),
+            scales: Vec::new(),
+        }
     }
 
     fn write(mut self) -> ModelProto {
@@ -115,7 +126,7 @@ impl<'a> Writer<'a> {
         let shape = [conv.outputs, per_group, conv.kernel, conv.kernel].map(|size| size as i64);
         let quantized = self.quantized.weights[at].as_ref();
         let weights = match (quantized, self.form) {
-            (Some(quantized), Form::Integers) => self.integers(quantized, &weights, &shape),
+            (Some(quantized), Form::Integers | Form::Packed) => self.integers(quantized, &weights, &shape),
             (Some(quantized), _) => {
                 self.constants.push(float_tensor(&weights, &shape, &quantized.floats()));
                 self.through_scales(quantized, &weights)
@@ -127,11 +138,8 @@ impl<'a> Writer<'a> {
             (None, _) => self.half(&weights, &shape, &conv.weights),
         };
         let bias = match (quantized, self.form) {
-            (Some(quantized), Form::Integers) => self.bias(conv, quantized, input_value, &bias),
-            _ => {
-                self.constants.push(float_tensor(&bias, &[shape[0]], &conv.bias));
-                bias
-            }
+            (Some(quantized), Form::Integers) => self.bias(conv, quantized, &weights, input_value, &bias),
+            _ => self.floats(&bias, &shape[..1], &conv.bias),
         };
         let attributes = vec![
             integers("kernel_shape", &[conv.kernel as i64; 2]),
@@ -150,26 +158,33 @@ impl<'a> Writer<'a> {
         float
     }
 
+    /// Floats in as few bytes as hold each of them exactly, where bytes count.
+    fn floats(&mut self, name: &str, shape: &[i64], values: &[f32]) -> String {
+        let is_half = |value: &f32| f16::from_f32(*value).to_f32() == *value;
+        if self.form == Form::Packed && values.iter().all(is_half) {
+            return self.half(name, shape, values);
+        }
+        self.constants.push(float_tensor(name, shape, values));
+        name.to_owned()
+    }
+
     /// Integers in the file; gives the name of the weights that they stand for.
     fn integers(&mut self, quantized: &Weights, name: &str, shape: &[i64]) -> String {
         let (stored, scale) = (format!("{name}.integers"), format!("{name}.scale"));
         if quantized.bits == 8 {
             let bytes = quantized.values.iter().map(|value| value.cast_unsigned()).collect();
             self.constants.push(raw_tensor(&stored, DataType::Int8, shape, bytes));
-            self.constants.push(float_tensor(&scale, &[shape[0]], &quantized.scales));
+            let scale = self.floats(&scale, &shape[..1], &quantized.scales);
             self.push("DequantizeLinear", &[&stored, &scale], name, vec![integer("axis", 0)]);
             return name.to_owned();
         }
         // Two in a byte, the first in the lower half.
         let pack = |pair: &[i8]| (pair[0] & 15) as u8 | (pair.get(1).map_or(0, |&second| (second & 15) as u8) << 4);
         let bytes = quantized.values.chunks(2).map(pack).collect();
-        let (flat, half) = (format!("{name}.flat"), format!("{name}.blocks"));
+        let flat = format!("{name}.flat");
         let matrix = [shape[0], quantized.row as i64];
-        let scales = quantized.scales.iter().flat_map(|scale| f16::from_f32(*scale).to_le_bytes()).collect();
         self.constants.push(raw_tensor(&stored, DataType::Int4, &matrix, bytes));
-        let blocks = [shape[0], quantized.blocks() as i64];
-        self.constants.push(raw_tensor(&half, DataType::Float16, &blocks, scales));
-        self.push("Cast", &[&half], &scale, vec![integer("to", DataType::Float as i64)]);
+        let scale = self.floats(&scale, &[shape[0], quantized.blocks() as i64], &quantized.scales);
         let attributes = vec![integer("axis", 1), integer("block_size", quantized.block as i64)];
         self.push("DequantizeLinear", &[&stored, &scale], &flat, attributes);
         let target = format!("{name}.shape");
@@ -191,17 +206,19 @@ impl<'a> Writer<'a> {
     }
 
     /// The bias: as 32-bit integers where the convolution computes in integers, else as floats.
-    fn bias(&mut self, conv: &Conv, weights: &Weights, input: usize, name: &str) -> String {
+    fn bias(&mut self, conv: &Conv, weights: &Weights, weights_name: &str, input: usize, name: &str) -> String {
         let shape = [conv.outputs as i64];
         let Some(scales) = self.quantized.bias_scales(weights, input) else {
             self.constants.push(float_tensor(name, &shape, &conv.bias));
             return name.to_owned();
         };
         let (stored, scale) = (format!("{name}.integers"), format!("{name}.scale"));
+        // The product is made when the file is loaded, which is smaller than to store it.
+        let (of_weights, of_input) = (format!("{weights_name}.scale"), self.scales[input].clone());
+        self.push("Mul", &[&of_weights, &of_input], &scale, vec![]);
         let integers =
             conv.bias.iter().zip(&scales).flat_map(|(bias, scale)| bias_integer(*bias, *scale).to_le_bytes());
         self.constants.push(raw_tensor(&stored, DataType::Int32, &shape, integers.collect()));
-        self.constants.push(float_tensor(&scale, &shape, &scales));
         self.push("DequantizeLinear", &[&stored, &scale], name, vec![integer("axis", 0)]);
         name.to_owned()
     }
@@ -221,9 +238,11 @@ impl<'a> Writer<'a> {
     /// The name of a value behind its rounding.
     fn round(&mut self, value: usize, name: &str) -> String {
         let Some(Grid { scale, zero, low, .. }) = self.quantized.values[value].grid else {
+            self.scales.push(String::new());
             return name.to_owned();
         };
         let (scale_name, zero_name) = (format!("{name}.scale"), format!("{name}.zero"));
+        self.scales.push(scale_name.clone());
         let kind = if low == 0 { DataType::Uint8 } else { DataType::Int8 };
         self.constants.push(float_tensor(&scale_name, &[], &[scale]));
         self.constants.push(raw_tensor(&zero_name, kind, &[], vec![zero as u8]));

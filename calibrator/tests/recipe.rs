@@ -10,9 +10,10 @@ use anemia_calibrator::quantize::{self, Format, Quantized, RangeMethod, Rounding
 use anemia_calibrator::{Recipe, pictures};
 use image::RgbaImage;
 
-/// Everything off: whole ranges, nearest integers.
+/// Everything off: whole ranges, nearest integers. Some layers stay at 8 bits in an int4 network: with all of them at 4, the answers are
+/// noise, which nothing can be measured against.
 fn plain() -> Recipe {
-    Recipe { scale_weights: false, ..Recipe::find("paper").unwrap() }
+    Recipe { scale_weights: false, int4_size: 0.17, ..Recipe::find("paper").unwrap() }
 }
 
 struct Bench {
@@ -79,18 +80,18 @@ fn each_key_works_alone() {
     // networks without a cut at 6, and costs here. Factors of weights with nothing else are luck on so few phantoms, too.
     let keys = [
         ("range: mse", Recipe { range: RangeMethod::Mse, ..plain() }, AtMost(1.5), None),
-        ("range: entropy", Recipe { range: RangeMethod::Entropy, ..plain() }, AtMost(4.0), None),
+        ("range: entropy", Recipe { range: RangeMethod::Entropy, ..plain() }, AtMost(2.5), None),
         ("range: percentile", Recipe { range: RangeMethod::Percentile, ..plain() }, AtMost(1.5), None),
-        ("rounding: scaled", Recipe { rounding: Rounding::Scaled, ..plain() }, None, AtMost(1.5)),
-        ("rounding: second_order", Recipe { rounding: Rounding::SecondOrder, ..plain() }, AtMost(1.2), AtMost(1.2)),
+        ("rounding: scaled", Recipe { rounding: Rounding::Scaled, ..plain() }, None, AtMost(1.2)),
+        ("rounding: second_order", Recipe { rounding: Rounding::SecondOrder, ..plain() }, AtMost(0.8), AtMost(0.8)),
         ("equalise", Recipe { equalise: true, ..plain() }, AtMost(1.5), None),
         ("scale_weights", Recipe { scale_weights: true, ..plain() }, None, AtMost(1.5)),
         ("compensate", Recipe { compensate: true, ..plain() }, AtMost(0.6), AtMost(0.6)),
-        ("correct_bias", Recipe { correct_bias: true, ..plain() }, AtMost(0.6), AtMost(1.0)),
-        ("align", Recipe { align: true, correct_bias: true, ..plain() }, AtMost(0.6), AtMost(1.0)),
-        ("refit", Recipe { refit: true, ..plain() }, AtMost(1.0), AtMost(1.0)),
-        ("float_share", Recipe { float_share: 0.5, ..plain() }, AtMost(1.0), None),
-        ("int4_size", Recipe { int4_size: 0.1695, refit: true, ..plain() }, AtMost(1.0), AtMost(0.35)),
+        ("correct_bias", Recipe { correct_bias: true, ..plain() }, AtMost(0.6), AtMost(0.6)),
+        ("align", Recipe { align: true, correct_bias: true, ..plain() }, AtMost(0.6), AtMost(0.6)),
+        ("refit", Recipe { refit: true, ..plain() }, AtMost(0.6), AtMost(0.6)),
+        ("float_share", Recipe { float_share: 0.5, ..plain() }, AtMost(0.5), None),
+        ("int4_size", Recipe { int4_size: 0.25, ..plain() }, None, AtMost(0.8)),
     ];
     for (name, recipe, at8, at4) in keys {
         let [int8, int4] = [bench.int8(&recipe), bench.int4(&recipe)].map(|quantized| bench.lost(&quantized));

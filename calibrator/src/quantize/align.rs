@@ -17,7 +17,7 @@ const BINS: usize = 4096;
 /// The share of a channel's pixels that must hold the number.
 const LEAST: f64 = 0.1;
 /// Pictures that are looked at.
-const PICTURES: usize = 32;
+const PICTURES: usize = 16;
 /// Factors that are too far from 1 cost more range than they bring.
 const FACTORS: RangeInclusive<f32> = 0.75..=1.33;
 

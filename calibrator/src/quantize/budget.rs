@@ -11,7 +11,7 @@ use super::weights::{BLOCK, WeightFormat};
 use crate::network::{Conv, Network};
 
 /// Bytes that a file holds beside its weights and biases, for each convolution: names, shapes, nodes.
-const PER_CONV: usize = 620;
+const PER_CONV: usize = 835;
 
 /// Bits for each step, 0 where a step has no weights. `bytes` is what the file may have.
 pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<u8>> {
@@ -23,7 +23,7 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
     for (index, (at, _, conv)) in network.convs().enumerate() {
         let small = index == 0 || index + 1 == count || conv.is_depthwise();
         bits[at] = if small && bytes > 0 { 8 } else { 4 };
-        size += PER_CONV + conv.bias.len() * 4 + cost(conv, bits[at]);
+        size += PER_CONV + conv.bias.len() * 2 + cost(conv, bits[at]);
         let Some(covariance) = observed.covariances[at].as_ref().filter(|_| bits[at] == 4 && bytes > 0) else {
             continue;
         };
@@ -50,5 +50,5 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
 /// Bytes of integers and scales.
 fn cost(conv: &Conv, bits: u8) -> usize {
     let weights = conv.weights.len();
-    if bits == 4 { weights / 2 + conv.outputs * conv.row().div_ceil(BLOCK) * 2 } else { weights + conv.outputs * 4 }
+    if bits == 4 { weights / 2 + conv.outputs * conv.row().div_ceil(BLOCK) * 2 } else { weights + conv.outputs * 2 }
 }

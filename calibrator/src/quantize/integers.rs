@@ -1,12 +1,13 @@
 //! The arithmetic of ONNX Runtime's integer kernels, number for number.
 //!
-//! `QLinearConv` sums products of bytes in 32 bits, multiplies the sum by one 32-bit float and rounds halves to even; `QLinearAdd`
-//! and `QLinearGlobalAveragePool` are floats that are rounded once. Steps that read or give floats are done in floats.
+//! `QLinearConv` sums products of bytes in 32 bits, multiplies the sum by one 32-bit float and rounds halves to even;
+//! `QLinearGlobalAveragePool` does the same without products. `QLinearAdd` adds floats, fused and in an order of its own, and rounds
+//! once. Steps that read or give floats are done in floats.
 
 use super::grid::Grid;
 use super::pass::Quantized;
 use super::weights::Weights;
-use crate::network::{Conv, Map, Op, run};
+use crate::network::{Activation, Conv, Map, Op, run};
 
 impl Quantized {
     /// What ONNX Runtime makes of a picture with the file of [`crate::write::int8_onnxruntime`].
@@ -17,9 +18,14 @@ impl Quantized {
         for (at, step) in self.network.steps.iter().enumerate() {
             let input = step.inputs[0];
             let (from, to) = (self.values[input].grid, self.values[at + 1].grid);
-            let value = match (&step.op, &self.weights[at], from, to) {
-                (Op::Conv(conv), Some(weights), Some(from), Some(to)) => {
+            let other = step.inputs.get(1).and_then(|&other| Some((&values[other], self.values[other].grid?)));
+            let value = match (&step.op, &self.weights[at], from, other, to) {
+                (Op::Conv(conv), Some(weights), Some(from), _, Some(to)) => {
                     integer_conv(conv, weights, &values[input], &from, &to)
+                }
+                (Op::Mean, _, Some(from), _, Some(to)) => integer_mean(&values[input], &from, &to),
+                (Op::Add, _, Some(from), Some(other), Some(to)) if step.activation == Activation::None => {
+                    integer_add([(&values[input], from), other], &to)
                 }
                 _ => {
                     let mut step = step.clone();
@@ -81,4 +87,28 @@ fn integer_conv(conv: &Conv, weights: &Weights, map: &Map, from: &Grid, to: &Gri
         }));
     }
     result
+}
+
+/// The mean of each channel: a sum of bytes, times one float.
+fn integer_mean(map: &Map, from: &Grid, to: &Grid) -> Map {
+    let scale = from.scale / (to.scale * map.pixels() as f32);
+    let mean = |channel: &[f32]| {
+        let sum: i32 = channel.iter().map(|x| from.quantize(*x) - from.zero).sum();
+        let q = (sum as f32 * scale).round_ties_even() as i32;
+        to.value((q + to.zero).clamp(to.low, to.high))
+    };
+    Map { shape: [map.shape[0], 1, 1], values: map.channels().map(mean).collect() }
+}
+
+/// A sum of two values: each byte by the ratio of its scale to that of the result, all zero points in one number.
+fn integer_add([(left, from_left), (right, from_right)]: [(&Map, Grid); 2], to: &Grid) -> Map {
+    let [by_left, by_right] = [from_left, from_right].map(|from| from.scale / to.scale);
+    let zeros = by_left.mul_add(from_left.zero as f32, by_right * from_right.zero as f32);
+    let rest = to.zero as f32 - zeros;
+    let sum = |(a, b): (&f32, &f32)| {
+        let [a, b] = [from_left.quantize(*a), from_right.quantize(*b)].map(|q| q as f32);
+        let q = a.mul_add(by_left, b.mul_add(by_right, rest)).round_ties_even() as i32;
+        to.value(q.clamp(to.low, to.high))
+    };
+    Map { shape: left.shape, values: left.values.iter().zip(&right.values).map(sum).collect() }
 }

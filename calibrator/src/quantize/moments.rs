@@ -1,7 +1,7 @@
 //! What the inputs of a convolution look like: means and covariances over all its output pixels of all pictures.
 
 use anyhow::Result;
-use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -19,8 +19,8 @@ pub struct Moments {
     pub covariance: Covariance,
     /// Covariance of (float − quantized) with quantized inputs, for each group.
     drift: Vec<Mat<f64>>,
-    /// Pixels that were looked at, of each group.
-    samples: f64,
+    /// Whether enough pixels were looked at for `drift`, which is 0 otherwise.
+    is_enough: bool,
 }
 
 /// Sums over pictures, for one group.
@@ -39,13 +39,15 @@ impl Moments {
         let single =
             Conv { inputs: conv.inputs / groups, groups: 1, outputs: 1, weights: vec![], bias: vec![], ..*conv };
         let places = places(&single, float);
+        let is_enough = (places[0].len() * float.len()) as f64 >= ENOUGH * conv.row() as f64;
+        let measure = |float: &[&Map], own: &[&Map], channel| measure(&single, float, own, channel, &places, is_enough);
         let sums: Vec<Sums> = if groups == 1 {
             let share = float.len().div_ceil(rayon::current_num_threads()).max(1);
             let parts = float.par_chunks(share).zip(own.par_chunks(share));
-            let parts: Vec<Sums> = parts.map(|(float, own)| measure(&single, float, own, None, &places)).collect();
+            let parts: Vec<Sums> = parts.map(|(float, own)| measure(float, own, None)).collect();
             parts.into_iter().reduce(Sums::plus).into_iter().collect()
         } else {
-            (0..groups).into_par_iter().map(|channel| measure(&single, float, own, Some(channel), &places)).collect()
+            (0..groups).into_par_iter().map(|channel| measure(float, own, Some(channel))).collect()
         };
         let mean = |of: fn(&Sums) -> &Vec<f64>| {
             sums.iter().flat_map(|sums| of(sums).iter().map(|sum| sum / sums.pixels)).collect::<Vec<f64>>()
@@ -61,8 +63,7 @@ impl Moments {
             Mat::from_fn(row, row, |i, j| sums.drift[(i, j)] / sums.pixels - moved(i) * sums.own[j] / sums.pixels)
         };
         let covariance = Covariance::new(sums.iter().map(covariance).collect());
-        let samples = sums.first().map_or(0.0, |sums| sums.pixels);
-        Self { float_mean, mean, covariance, drift: sums.iter().map(drift).collect(), samples }
+        Self { float_mean, mean, covariance, drift: sums.iter().map(drift).collect(), is_enough }
     }
 
     /// By how much the mean of each output must be raised, when `rounded` stand for the `weights` of `conv` (Nagel et al.
@@ -84,7 +85,7 @@ impl Moments {
     pub fn compensated(&self, conv: &Conv) -> Result<Vec<f32>> {
         let row = conv.row();
         let mut weights = conv.weights.clone();
-        if self.samples < ENOUGH * row as f64 {
+        if !self.is_enough {
             return Ok(weights);
         }
         for (group, drift) in self.drift.iter().enumerate() {
@@ -107,8 +108,8 @@ impl Moments {
 /// Pixels for each weight of a row that a compensation needs; from fewer it would learn the calibration pictures by heart.
 const ENOUGH: f64 = 8.0;
 /// Pixels that are looked at, over all pictures: more would change nothing but the time.
-const SAMPLES_PER_WEIGHT: usize = 48;
-const LEAST_SAMPLES: usize = 32_768;
+const SAMPLES_PER_WEIGHT: usize = 24;
+const LEAST_SAMPLES: usize = 8_192;
 /// Pixels, over pictures, whose products are added in 32 bits.
 const PIXELS_OF_A_PRODUCT: usize = 512;
 /// Beyond every picture.
@@ -161,7 +162,14 @@ fn sampled(single: &Conv, maps: &[&Map], channel: Option<usize>, places: &[Vec<u
     columns
 }
 
-fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, places: &[Vec<usize>]) -> Sums {
+fn measure(
+    single: &Conv,
+    float: &[&Map],
+    own: &[&Map],
+    channel: Option<usize>,
+    places: &[Vec<usize>],
+    is_enough: bool,
+) -> Sums {
     let row = single.row();
     let mut sums = Sums {
         pixels: 0.0,
@@ -191,19 +199,22 @@ fn measure(single: &Conv, float: &[&Map], own: &[&Map], channel: Option<usize>, 
         add(&mut sums.own, &own_columns);
         add(&mut sums.float, &float_columns);
         let right = MatRef::from_row_major_slice(&own_columns, row, pixels);
-        let mut multiply = |left: &[f32], into: &mut Mat<f64>| {
+        let mut multiply = |left: &[f32], into: &mut Mat<f64>, structure: BlockStructure| {
             let left = MatRef::from_row_major_slice(left, row, pixels);
             let out = MatMut::from_column_major_slice_mut(&mut product, row, row);
-            matmul(out, Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
+            let whole = BlockStructure::Rectangular;
+            matmul(out, structure, Accum::Replace, left, whole, right.transpose(), whole, 1.0, Par::Seq);
             for (column, product) in into.col_iter_mut().zip(product.chunks_exact(row)) {
                 column.iter_mut().zip(product).for_each(|(sum, more)| *sum += f64::from(*more));
             }
         };
-        multiply(&own_columns, &mut sums.products);
-        if !is_same {
+        // The other half is the same.
+        multiply(&own_columns, &mut sums.products, BlockStructure::TriangularLower);
+        if !is_same && is_enough {
             let moved: Vec<f32> = float_columns.iter().zip(own_columns.iter()).map(|(a, b)| a - b).collect();
-            multiply(&moved, &mut sums.drift);
+            multiply(&moved, &mut sums.drift, BlockStructure::Rectangular);
         }
     }
+    sums.products = Mat::from_fn(row, row, |i, j| sums.products[(i.max(j), i.min(j))]);
     sums
 }

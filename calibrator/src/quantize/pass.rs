@@ -1,6 +1,7 @@
 //! One walk through the network, in which every layer is quantized while those before it are quantized already.
 
 use anyhow::{Context, Result};
+use half::f16;
 use rayon::prelude::*;
 
 use super::align::{self, Move};
@@ -10,7 +11,7 @@ use super::observe::check_finite;
 use super::ranges::Histogram;
 use super::rounding::{round, round_to_halves};
 use super::weights::{WeightFormat, Weights};
-use crate::network::{Conv, Map, Network, Op, Step, run_all};
+use crate::network::{Activation, Conv, Map, Network, Op, Step, run_all};
 use crate::recipe::Recipe;
 
 /// A quantized network: what its file is written from.
@@ -109,24 +110,33 @@ impl Pass<'_> {
             Op::Conv(conv) => {
                 let named = || format!("node {:?}", step.name);
                 let (mut kept, mut weights) = self.weights(conv, step.inputs[0], bits).with_context(named)?;
-                let mut own = self.run(&step, &kept);
+                let way = if self.recipe.align { align::way(&self.network, at + 1) } else { Move::Not };
+                // Factors come before the activation.
+                let bare = (way == Move::Factor).then(|| self.run(&step, &kept, Activation::None));
+                let mut own = match &bare {
+                    Some(bare) => activated(bare, step.activation, &[]),
+                    None => self.run(&step, &kept, step.activation),
+                };
                 let mut shifts = Vec::new();
                 if self.recipe.refit && self.network.gives_logit(at) {
                     let (temperature, offset) = refit(&float, &own);
                     self.result.temperature = temperature;
                     kept.bias[0] += offset;
+                    if self.is_packed(bits) {
+                        shorten(&mut kept.bias);
+                    }
                     own.iter_mut().for_each(|map| map.values[0] += offset);
                 }
                 let grid = self.grid(at + 1, &own);
-                if let Some((_, grid)) = grid.as_ref().filter(|_| self.recipe.align) {
-                    match align::way(&self.network, at + 1) {
+                if let Some((_, grid)) = &grid {
+                    match way {
                         Move::Factor => {
                             let factors = align::factors(&own, grid, step.activation);
                             kept.multiply_outputs(&factors);
                             weights.iter_mut().for_each(|weights| weights.multiply(&factors));
                             float.par_iter_mut().for_each(|map| map.multiply(&factors));
                             self.divide_readers(at + 1, &factors);
-                            own = self.run(&step, &kept);
+                            own = activated(&bare.unwrap_or_default(), step.activation, &factors);
                         }
                         Move::Shift => {
                             shifts = align::shifts(&own, grid);
@@ -183,12 +193,20 @@ impl Pass<'_> {
         if let (Some(weights), Some(Value { grid: Some(grid), .. })) = (&mut weights, self.result.values.get(input)) {
             hold_biases(weights, &mut kept, grid.scale);
         }
+        if self.is_packed(bits) {
+            shorten(&mut kept.bias);
+        }
         Ok((kept, weights))
     }
 
+    /// Whether a layer belongs to a network whose values are floats and whose weights are integers: there bytes count.
+    fn is_packed(&self, bits: u8) -> bool {
+        self.format.is_none() && bits < 16
+    }
+
     /// A step of the quantized network.
-    fn run(&self, step: &Step, conv: &Conv) -> Vec<Map> {
-        run_all(&Step { op: Op::Conv(conv.clone()), ..step.clone() }, &self.own)
+    fn run(&self, step: &Step, conv: &Conv, activation: Activation) -> Vec<Map> {
+        run_all(&Step { op: Op::Conv(conv.clone()), activation, ..step.clone() }, &self.own)
     }
 
     fn divide_readers(&mut self, value: usize, factors: &[f32]) {
@@ -221,16 +239,36 @@ impl Pass<'_> {
     }
 }
 
+/// What an activation makes of values whose channels were multiplied by `factors`, if there are any.
+fn activated(bare: &[Map], activation: Activation, factors: &[f32]) -> Vec<Map> {
+    let one = |map: &Map| {
+        let mut values = Vec::with_capacity(map.values.len());
+        for (at, channel) in map.channels().enumerate() {
+            let factor = factors.get(at).copied().unwrap_or(1.0);
+            values.extend(channel.iter().map(|x| activation.of(x * factor)));
+        }
+        Map { shape: map.shape, values }
+    };
+    bare.par_iter().map(one).collect()
+}
+
 /// Signal to noise in dB; the shift of each channel is no noise.
 fn sqnr(float: &[Map], own: &[Map], shifts: &[f32]) -> f64 {
     let of_map = |(float, own): (&Map, &Map)| {
         let mut sums = [0f64; 2];
         for (channel, (float, own)) in float.channels().zip(own.channels()).enumerate() {
             let shift = shifts.get(channel).copied().unwrap_or(0.0);
-            for (x, y) in float.iter().zip(own) {
-                let lost = x - (y - shift);
-                sums = [sums[0] + f64::from(x * x), sums[1] + f64::from(lost * lost)];
+            // In lanes, which the compiler can add at once.
+            let (mut signal, mut noise) = ([0f32; 8], [0f32; 8]);
+            for (float, own) in float.chunks(8).zip(own.chunks(8)) {
+                for (at, (x, y)) in float.iter().zip(own).enumerate() {
+                    let lost = x - (y - shift);
+                    signal[at] += x * x;
+                    noise[at] += lost * lost;
+                }
             }
+            sums[0] += f64::from(signal.iter().sum::<f32>());
+            sums[1] += f64::from(noise.iter().sum::<f32>());
         }
         sums
     };
@@ -272,6 +310,14 @@ impl Quantized {
         if let Some(grid) = &self.values[value].grid {
             grid.round_map(map);
         }
+    }
+}
+
+/// Makes biases 16-bit floats, if none is too large for that.
+fn shorten(biases: &mut [f32]) {
+    let shorter: Vec<f32> = biases.iter().map(|bias| f16::from_f32(*bias).to_f32()).collect();
+    if shorter.iter().all(|bias| bias.is_finite()) {
+        biases.copy_from_slice(&shorter);
     }
 }
 

@@ -83,12 +83,16 @@ impl Histogram {
             RangeMethod::Percentile => self.percentile(0.9999),
             RangeMethod::Entropy => self.shrunk(self.entropy()),
             RangeMethod::Mse => {
-                let error = |range: [f32; 2]| -> f64 {
+                let filled: Vec<(f32, f64)> = self.filled().map(|(x, count)| (x, count as f64)).collect();
+                let with_error = |step: i32| {
+                    let range = self.shrunk(1.0 - step as f32 * 0.01);
                     let grid = Grid::spanning(format, range);
-                    self.filled().map(|(x, count)| f64::from(grid.round(x) - x).powi(2) * count as f64).sum()
+                    let error = |&(x, count): &(f32, f64)| f64::from(grid.round(x) - x).powi(2) * count;
+                    (filled.iter().map(error).sum::<f64>(), range)
                 };
-                let candidates = (0..=70).map(|step| self.shrunk(1.0 - step as f32 * 0.01));
-                candidates.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(everything)
+                let candidates: Vec<(f64, [f32; 2])> = (0..=70).into_par_iter().map(with_error).collect();
+                let best = candidates.into_iter().min_by(|(a, _), (b, _)| a.total_cmp(b));
+                best.map_or(everything, |(_, range)| range)
             }
         }
     }

@@ -4,8 +4,9 @@
 //! one weight can be made good by the others (GPTQ, Frantar et al. 2023, after optimal brain surgeon, Hassibi and Stork 1993).
 
 use anyhow::{Result, anyhow, ensure};
-use faer::linalg::solvers::{DenseSolveCore, Llt};
-use faer::{Mat, Side};
+use faer::linalg::solvers::Llt;
+use faer::linalg::triangular_inverse::invert_lower_triangular;
+use faer::{Mat, Side, get_global_parallelism};
 use half::f16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -67,11 +68,7 @@ pub(super) fn damped(mut covariance: Mat<f64>, share: f64) -> Result<Llt<f64>> {
     let mean = (0..size).map(|at| covariance[(at, at)]).sum::<f64>() / size as f64;
     (0..size).for_each(|at| covariance[(at, at)] += (share * mean).max(1e-12));
     ensure!((0..size).all(|at| covariance[(at, at)].is_finite()), "the inputs have values that are not finite");
-    cholesky(&covariance)
-}
-
-fn cholesky(matrix: &Mat<f64>) -> Result<Llt<f64>> {
-    Llt::new(matrix.as_ref(), Side::Lower).map_err(|error| anyhow!("the covariance of the inputs: {error:?}"))
+    Llt::new(covariance.as_ref(), Side::Lower).map_err(|error| anyhow!("the covariance of the inputs: {error:?}"))
 }
 
 /// How weights are rounded.
@@ -170,10 +167,11 @@ impl Order {
         let size = covariance.nrows();
         let mut places: Vec<usize> = (0..size).collect();
         places.sort_by(|&a, &b| covariance[(b, b)].total_cmp(&covariance[(a, a)]).then(a.cmp(&b)));
-        let inverse = damped(Mat::from_fn(size, size, |i, j| covariance[(places[i], places[j])]), DAMPING)?.inverse();
-        let lower = cholesky(&inverse)?;
-        let lower = lower.L();
-        let factors = (0..size).map(|i| (i..size).map(|j| lower[(j, i)]).collect()).collect();
+        // The factor of an inverse is the inverse of the factor of the same matrix from its end to its beginning.
+        let backward = Mat::from_fn(size, size, |i, j| covariance[(places[size - 1 - i], places[size - 1 - j])]);
+        let mut inverse = Mat::zeros(size, size);
+        invert_lower_triangular(inverse.as_mut(), damped(backward, DAMPING)?.L(), get_global_parallelism());
+        let factors = (1..=size).rev().map(|end| (0..end).rev().map(|at| inverse[(end - 1, at)]).collect()).collect();
         Ok(Self { places, factors })
     }
 }

@@ -13,9 +13,9 @@ use crate::network::{Map, Network, run};
 use crate::recipe::Recipe;
 
 /// Pictures that are looked at.
-const PICTURES: usize = 12;
+const PICTURES: usize = 4;
 /// Share of the weights that may be floats, which take two bytes instead of one.
-const MOST_WEIGHTS: f64 = 0.01;
+const MOST_WEIGHTS: f64 = 0.04;
 
 /// Mean square error of the result when only this value is rounded, for each value that is `rounded`; otherwise 0.
 pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe, rounded: &[bool]) -> Vec<f64> {
