@@ -160,17 +160,18 @@ fn take_time(config: &mut Config) -> Result<(), EngineError> {
     let mut frame = Frame::default();
     let start = Instant::now();
     Phantom::from_seed(phantoms.seed.into()).render(phantoms.width as usize, phantoms.height as usize, &mut frame);
-    let rendering = start.elapsed();
+    let render_s = start.elapsed().as_secs_f64();
     let mut pipeline = Pipeline::open(&config.parts(), &mut |_| true)?;
     // The first frame is slower than those that follow.
     pipeline.analyse(&frame, Instant::now());
-    let frame_s = (rendering + pipeline.analyse(&frame, Instant::now()).times.total()).as_secs_f64();
+    let frame_s = pipeline.analyse(&frame, Instant::now()).times.total().as_secs_f64();
     let frames = f64::from(config.exam.frames) + f64::from(config.exam.steady_frames);
     let pace = &mut phantoms.pace;
-    pace.show_s = pace.show_s.max(frame_s * (frames + 4.0));
-    pace.gap_s = pace.gap_s.max(frame_s * 4.0);
+    // An eye is rendered once, while it is in view already.
+    pace.show_s = pace.show_s.max(render_s + frame_s * (frames + 4.0));
+    pace.gap_s = pace.gap_s.max(render_s + frame_s * 4.0);
     config.exam.timeout_s = config.exam.timeout_s.max(pace.show_s * 2.0);
-    config.health.late_frame_ms = config.health.late_frame_ms.max((frame_s * 1e3) as u32);
+    config.health.late_frame_ms = config.health.late_frame_ms.max(((render_s + frame_s) * 1e3) as u32);
     config.camera.phantom = Some(phantoms);
     Ok(())
 }
