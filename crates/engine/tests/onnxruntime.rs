@@ -67,19 +67,30 @@ fn a_missing_library_is_named_with_the_command_that_installs_it() {
 #[test]
 fn the_shipped_model_passes_its_self_test_and_a_wrong_one_fails_it() {
     let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/pallor");
-    let mut bundle = Bundle::open(&shipped).unwrap();
-    let mut engine = load(&bundle, Precision::Fp32, &EngineOptions::default()).unwrap();
-    self_test(&bundle, engine.as_mut()).unwrap();
+    let bundle = Bundle::open(&shipped).unwrap();
+    // The same networks with other expectations, as if other networks had been put in their place.
+    for (precision, too_far, near_enough) in [(Precision::Fp32, 0.5, 0.05), (Precision::Int8, 2.0, 0.5)] {
+        let mut engine = load(&bundle, precision, &EngineOptions::default()).unwrap();
+        self_test(&bundle, engine.as_mut()).unwrap();
+        let [(_near, near), (_far, far)] = [near_enough, too_far].map(|difference| off_by(difference, &bundle));
+        self_test(&near, engine.as_mut()).unwrap();
+        let message = self_test(&far, engine.as_mut()).unwrap_err().to_string();
+        assert!(message.contains("self-test failed on selftest/phantom-2.png"), "{precision}: {message}");
+    }
+}
 
-    // The same network with other expectations, as if another network had been put in its place.
+/// The bundle with another answer to the second picture at every precision, and the folder that it is in.
+fn off_by(difference: f32, bundle: &Bundle) -> (tempfile::TempDir, Bundle) {
     let mut manifest = bundle.manifest().clone();
-    manifest.selftest[1].expected += 0.5;
+    manifest.selftest[1].expected += difference;
+    for model in manifest.models.iter_mut().filter(|model| !model.answers.is_empty()) {
+        model.answers[1] += difference;
+    }
     let files: Vec<(String, Vec<u8>)> =
         manifest.all_files().map(|(path, _)| (path.to_owned(), std::fs::read(bundle.path_of(path)).unwrap())).collect();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
     let folder = tempfile::tempdir().unwrap();
     write_bundle(&folder.path().join("wrong"), &manifest, &files).unwrap();
-    bundle = Bundle::open(&folder.path().join("wrong")).unwrap();
-    let message = self_test(&bundle, engine.as_mut()).unwrap_err().to_string();
-    assert!(message.contains("self-test failed on selftest/phantom-2.png"), "{message}");
+    let wrong = Bundle::open(&folder.path().join("wrong")).unwrap();
+    (folder, wrong)
 }
