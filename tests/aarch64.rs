@@ -159,7 +159,7 @@ fn its_verdicts_are_those_of_this_machine() {
                 if here["verdict"] == there["verdict"] {
                     same += 1;
                 } else {
-                    assert!(limits.iter().any(is_near), "{both}");
+                    assert!(precision == "int8" && limits.iter().any(is_near), "{both}");
                 }
             }
             assert!(judged >= 3, "{judged} of {} were judged: {pictures}", here.len());

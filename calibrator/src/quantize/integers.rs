@@ -81,12 +81,15 @@ fn integer_conv(conv: &Conv, weights: &Weights, map: &Map, from: &Grid, to: &Gri
                 }
             }
         }
-        result.values.extend(sums.into_iter().map(|sum| {
-            let q = (sum as f32 * scale).round_ties_even() as i32;
-            to.value((q + to.zero).clamp(to.low, to.high))
-        }));
+        result.values.extend(sums.into_iter().map(|sum| scaled(sum, scale, to)));
     }
     result
+}
+
+/// A sum of integers, times one float, on the grid of the result.
+fn scaled(sum: i32, scale: f32, to: &Grid) -> f32 {
+    let q = (sum as f32 * scale).round_ties_even() as i32;
+    to.value((q + to.zero).clamp(to.low, to.high))
 }
 
 /// The mean of each channel: a sum of bytes, times one float.
@@ -94,8 +97,7 @@ fn integer_mean(map: &Map, from: &Grid, to: &Grid) -> Map {
     let scale = from.scale / (to.scale * map.pixels() as f32);
     let mean = |channel: &[f32]| {
         let sum: i32 = channel.iter().map(|x| from.quantize(*x) - from.zero).sum();
-        let q = (sum as f32 * scale).round_ties_even() as i32;
-        to.value((q + to.zero).clamp(to.low, to.high))
+        scaled(sum, scale, to)
     };
     Map { shape: [map.shape[0], 1, 1], values: map.channels().map(mean).collect() }
 }

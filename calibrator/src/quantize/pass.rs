@@ -110,7 +110,11 @@ impl Pass<'_> {
             Op::Conv(conv) => {
                 let named = || format!("node {:?}", step.name);
                 let (mut kept, mut weights) = self.weights(conv, step.inputs[0], bits).with_context(named)?;
-                let way = if self.recipe.align { align::way(&self.network, at + 1) } else { Move::Not };
+                let way = if self.recipe.align && self.format.is_some() && self.rounded[at + 1] {
+                    align::way(&self.network, at + 1)
+                } else {
+                    Move::Not
+                };
                 // Factors come before the activation.
                 let bare = (way == Move::Factor).then(|| self.run(&step, &kept, Activation::None));
                 let mut own = match &bare {
