@@ -90,7 +90,8 @@ pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
         };
     }
     let unusable = |cause: String| EngineError::LibraryUnusable { library: library.clone(), cause };
-    let version = version_of(&library).map_err(unusable)?;
+    // Held until `ort` has it, too: closed in between, it would be loaded and set up twice.
+    let (_loaded, version) = load(&library).map_err(unusable)?;
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).unwrap_or(0);
     if minor < 22 {
         return Err(unusable(format!("it is version {version}")));
@@ -104,7 +105,8 @@ pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
     Ok(opened.insert(Opened { path: library, environment, version }).clone())
 }
 
-fn version_of(library: &Path) -> Result<String, String> {
+/// The library, and the version that it says it is.
+fn load(library: &Path) -> Result<(libloading::Library, String), String> {
     // SAFETY: loading runs the library's initialisers. The path was named by the administrator of this machine, or
     // is one that only the administrator can write to, as with any other shared library.
     #[allow(unsafe_code)]
@@ -114,14 +116,15 @@ fn version_of(library: &Path) -> Result<String, String> {
         one_line(&cause)
     })?;
     // SAFETY: `OrtGetApiBase` has had this signature in every release of ONNX Runtime; the string that it leads to
-    // is a constant of the library, and is copied before `opened` is dropped.
+    // is a constant of the library, and is copied while `opened` is there.
     #[allow(unsafe_code)]
-    unsafe {
+    let version = unsafe {
         let base: libloading::Symbol<'_, unsafe extern "C" fn() -> *const ort_sys::OrtApiBase> =
             opened.get(c"OrtGetApiBase").map_err(|_| "it has no OrtGetApiBase".to_owned())?;
         let base = base().as_ref().ok_or("OrtGetApiBase gave nothing")?;
-        Ok(CStr::from_ptr((base.GetVersionString)()).to_string_lossy().into_owned())
-    }
+        CStr::from_ptr((base.GetVersionString)()).to_string_lossy().into_owned()
+    };
+    Ok((opened, version))
 }
 
 /// Messages of other libraries go over several lines; ours are one.
