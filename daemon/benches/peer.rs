@@ -19,6 +19,7 @@ use anemiad::pipeline::{Parts, Pipeline};
 const ROUNDS: usize = 5;
 
 fn main() -> std::io::Result<()> {
+    anemiad::allocator::keep_little();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let [first, frames, width, height, count, rest @ ..] = &arguments[..] else {
         eprintln!("skipped: run it by `make bench-peer`");

@@ -4,7 +4,9 @@ use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use ort::AsPointer;
 use ort::environment::Environment;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 
 use crate::EngineError;
 
@@ -101,8 +103,26 @@ pub(crate) fn open(asked_for: Option<&Path>) -> Result<Opened, EngineError> {
         .with_name("anemiad")
         .with_telemetry(false)
         .build()
+        .and_then(share_memory)
         .map_err(|error| unusable(one_line(&error.to_string())))?;
     Ok(opened.insert(Opened { path: library, environment, version }).clone())
+}
+
+/// Lets all networks take what they need for a moment from one place: they run one after the other, and what the locator has just
+/// given back is what the classifier needs next. [`crate::onnxruntime`] asks for it.
+fn share_memory(environment: Environment) -> ort::Result<Environment> {
+    let place = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)?;
+    // SAFETY: both pointers belong to live objects, of which the library copies what it keeps; no settings (null) means its own.
+    #[allow(unsafe_code)]
+    let status = unsafe {
+        (ort::api().CreateAndRegisterAllocator)(environment.ptr().cast_mut(), place.ptr(), std::ptr::null())
+    };
+    // SAFETY: the status was just given by the call above and is handed over once.
+    #[allow(unsafe_code)]
+    unsafe {
+        ort::Error::result_from_status(status)
+    }?;
+    Ok(environment)
 }
 
 /// The library, and the version that it says it is.

@@ -72,6 +72,11 @@ fn session(
         .map_err(|error| text(&error))?
         .with_optimization_level(GraphOptimizationLevel::All)
         .map_err(|error| text(&error))?
+        .with_env_allocators()
+        .map_err(|error| text(&error))?
+        // A pattern is one piece for all of a run, kept for this network alone. Piece by piece takes no longer, and is shared.
+        .with_memory_pattern(false)
+        .map_err(|error| text(&error))?
         .with_intra_threads(threads)
         .map_err(|error| text(&error))?
         .commit_from_memory(network)
