@@ -114,14 +114,11 @@ fn share_memory(environment: Environment) -> ort::Result<Environment> {
     let place = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)?;
     // SAFETY: both pointers belong to live objects, of which the library copies what it keeps; no settings (null) means its own.
     #[allow(unsafe_code)]
-    let status = unsafe {
-        (ort::api().CreateAndRegisterAllocator)(environment.ptr().cast_mut(), place.ptr(), std::ptr::null())
-    };
+    let status =
+        unsafe { (ort::api().CreateAndRegisterAllocator)(environment.ptr().cast_mut(), place.ptr(), std::ptr::null()) };
     // SAFETY: the status was just given by the call above and is handed over once.
     #[allow(unsafe_code)]
-    unsafe {
-        ort::Error::result_from_status(status)
-    }?;
+    unsafe { ort::Error::result_from_status(status) }?;
     Ok(environment)
 }
 

@@ -6,6 +6,7 @@
 use crate::quality::{SPECULAR, is_specular};
 use crate::resample::{Filter, grow};
 use crate::smooth::Smooth;
+use crate::widest::widest;
 use crate::{Frame, Roi};
 
 /// What a network expects: size and smoothness in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
@@ -60,7 +61,7 @@ pub struct CutOut {
     pixels: Vec<u8>,
     horizontal: Filter,
     vertical: Filter,
-    masked_row: Vec<[i32; 4]>,
+    masked_row: Vec<[u8; 4]>,
     narrow: Vec<u8>,
     sums: Vec<i32>,
     smooth: Smooth,
@@ -85,28 +86,43 @@ impl CutOut {
         self.horizontal.prepare(roi.width(), width, frame.width());
         self.vertical.prepare(roi.height(), height, frame.height());
         self.narrow.resize(roi.height() * width * 3, 0);
+        self.masked_row.clear();
         self.masked_row.resize(roi.width(), [0; 4]);
-        for row in 0..roi.height() {
-            let from = ((roi.y() + row) * frame.width() + roi.x()) * 3;
-            let source = frame.rgb()[from..].chunks_exact(3);
-            let mut brightest = 0;
-            for ((out, source), &inside) in self.masked_row.iter_mut().zip(source).zip(roi.row(row)) {
-                // `inside` is 0 or 255: a plain AND is the composite over black. Four wide, for the vector unit.
-                *out = [source[0] & inside, source[1] & inside, source[2] & inside, 0].map(i32::from);
-                brightest = brightest.max(out[0].min(out[1]).min(out[2]));
-            }
-            let mask = roi.row(row);
-            // Most rows have none, and are not looked through once more.
-            if brightest >= i32::from(SPECULAR) {
-                fill_reflections(&mut self.masked_row, mask);
-            }
-            let first = mask.iter().position(|&inside| inside != 0).unwrap_or(roi.width());
-            let end = mask.iter().rposition(|&inside| inside != 0).map_or(first, |last| last + 1);
-            self.horizontal.across(&self.masked_row, first..end, &mut self.narrow[row * width * 3..][..width * 3]);
-        }
+        widest(
+            #[inline(always)]
+            || self.narrow_rows(frame, roi),
+        );
         self.pixels.resize(width * height * 3, 0);
         self.sums.resize(width * 3, 0);
         self.vertical.down(&self.narrow, width * 3, &mut self.sums, &mut self.pixels);
+    }
+
+    /// The first half of the work: every row of the ROI over black and in the width of the cut-out.
+    #[inline(always)]
+    fn narrow_rows(&mut self, frame: &Frame, roi: &Roi) {
+        let mut before = 0..0;
+        for row in 0..roi.height() {
+            let mask = roi.row(row);
+            let first = mask.iter().position(|&inside| inside != 0).unwrap_or(roi.width());
+            let end = mask.iter().rposition(|&inside| inside != 0).map_or(first, |last| last + 1);
+            // Most of a box lies outside: a strip hangs in it like a bow.
+            self.masked_row[before].fill([0; 4]);
+            let from = ((roi.y() + row) * frame.width() + roi.x() + first) * 3;
+            let source = frame.rgb()[from..].chunks_exact(3);
+            let mut brightest = 0;
+            for ((out, source), &inside) in self.masked_row[first..end].iter_mut().zip(source).zip(&mask[first..end]) {
+                // `inside` is 0 or 255: a plain AND is the composite over black. Four wide, for the vector unit.
+                *out = [source[0] & inside, source[1] & inside, source[2] & inside, 0];
+                brightest = brightest.max(out[0].min(out[1]).min(out[2]));
+            }
+            // Most rows have none, and are not looked through once more.
+            if brightest >= SPECULAR {
+                fill_reflections(&mut self.masked_row, mask);
+            }
+            let out = &mut self.narrow[row * self.width * 3..][..self.width * 3];
+            self.horizontal.across(&self.masked_row, first..end, out);
+            before = first..end;
+        }
     }
 
     /// The cut-out that a network expects: as [`CutOut::cut`], and smoothed.
@@ -137,11 +153,9 @@ impl CutOut {
 ///
 /// Each run of them in a row, and a pixel more at both ends, becomes a straight line between the tissue to its left and to
 /// its right. docs/design/quality.md shows what that is worth.
-fn fill_reflections(row: &mut [[i32; 4]], mask: &[u8]) {
-    let is_reflection = |pixel: &[i32; 4]| {
-        let (least, greatest) = (pixel[0].min(pixel[1]).min(pixel[2]), pixel[0].max(pixel[1]).max(pixel[2]));
-        is_specular(least as u8, greatest as u8)
-    };
+fn fill_reflections(row: &mut [[u8; 4]], mask: &[u8]) {
+    let is_reflection =
+        |pixel: &[u8; 4]| is_specular(pixel[0].min(pixel[1]).min(pixel[2]), pixel[0].max(pixel[1]).max(pixel[2]));
     let mut at = 0;
     while let Some(found) = row[at..].iter().position(is_reflection) {
         let (start, mut end) = ((at + found).saturating_sub(1).max(at), at + found + 1);
@@ -159,7 +173,8 @@ fn fill_reflections(row: &mut [[i32; 4]], mask: &[u8]) {
                 // Outside of the mask it stays black.
                 if *pixel != [0; 4] {
                     for channel in 0..3 {
-                        pixel[channel] = (left[channel] * (length - step) + right[channel] * step) / length;
+                        let (left, right) = (i32::from(left[channel]), i32::from(right[channel]));
+                        pixel[channel] = ((left * (length - step) + right * step) / length) as u8;
                     }
                 }
             }

@@ -24,6 +24,7 @@ mod roi;
 mod smooth;
 mod squeeze;
 mod track;
+mod widest;
 
 pub use cutout::{CutOut, InputSpec};
 pub use frame::Frame;

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::widest::widest;
+
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for the sign and an overflow of the sum.
 const PRECISION_BITS: u32 = 22;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
@@ -53,7 +55,8 @@ impl Filter {
     }
 
     /// Resizes one row of pixels, all of which are black outside `tissue`.
-    pub(crate) fn across(&self, source: &[[i32; 4]], tissue: Range<usize>, out: &mut [u8]) {
+    #[inline(always)]
+    pub(crate) fn across(&self, source: &[[u8; 4]], tissue: Range<usize>, out: &mut [u8]) {
         for (position, out) in out.chunks_exact_mut(3).enumerate() {
             let (first, weights) = self.weights(position);
             if first >= tissue.end || first + weights.len() <= tissue.start {
@@ -63,7 +66,7 @@ impl Filter {
             let mut sum = [HALF; 4];
             for (pixel, &weight) in source[first..].iter().zip(weights) {
                 for channel in 0..4 {
-                    sum[channel] += pixel[channel] * weight;
+                    sum[channel] += i32::from(pixel[channel]) * weight;
                 }
             }
             for channel in 0..3 {
@@ -74,6 +77,14 @@ impl Filter {
 
     /// Resizes all columns; a row has `stride` bytes.
     pub(crate) fn down(&self, source: &[u8], stride: usize, sums: &mut [i32], out: &mut [u8]) {
+        widest(
+            #[inline(always)]
+            || self.down_rows(source, stride, sums, out),
+        );
+    }
+
+    #[inline(always)]
+    fn down_rows(&self, source: &[u8], stride: usize, sums: &mut [i32], out: &mut [u8]) {
         for (position, out) in out.chunks_exact_mut(stride).enumerate() {
             let (first, weights) = self.weights(position);
             sums.fill(HALF);

@@ -1,5 +1,7 @@
 //! Takes fine detail out of a cut-out: tissue is blurred with tissue.
 
+use crate::widest::widest;
+
 /// Weights are whole numbers of this part, so that the last digit of a machine's exponential does not matter.
 const ONE: f32 = 4096.0;
 /// Sum of the channels of a pixel, up to which it lies outside of the tissue.
@@ -34,6 +36,14 @@ impl Smooth {
         self.row.resize(width + 2 * reach, [0.0; 4]);
         self.across.clear();
         self.across.resize(width * (height + 2 * reach), [0.0; 4]);
+        widest(
+            #[inline(always)]
+            || self.blur(pixels, width, reach),
+        );
+    }
+
+    #[inline(always)]
+    fn blur(&mut self, pixels: &mut [u8], width: usize, reach: usize) {
         let rows = pixels.chunks_exact(width * 3).zip(self.across[reach * width..].chunks_exact_mut(width));
         for (pixels, across) in rows {
             let mut is_empty = true;
@@ -63,12 +73,14 @@ impl Smooth {
     }
 }
 
+#[inline(always)]
 fn add(sums: &mut [[f32; 4]], values: &[[f32; 4]], weight: f32) {
     for (sum, value) in sums.as_flattened_mut().iter_mut().zip(values.as_flattened()) {
         *sum += value * weight;
     }
 }
 
+#[inline(always)]
 fn is_tissue(pixel: &[u8]) -> bool {
     pixel.iter().map(|&value| i32::from(value)).sum::<i32>() > BLACK
 }

@@ -2,6 +2,7 @@
 
 use crate::Frame;
 use crate::resample::{Filter, grow};
+use crate::widest::widest;
 
 /// Squeezes frames, and keeps the memory that this takes.
 ///
@@ -13,7 +14,7 @@ pub struct Squeeze {
     horizontal: Filter,
     vertical: Filter,
     sums: Vec<u16>,
-    row: Vec<[i32; 4]>,
+    row: Vec<[u8; 4]>,
 }
 
 impl Squeeze {
@@ -32,6 +33,16 @@ impl Squeeze {
         self.row.resize(frame.width(), [0; 4]);
         self.sums.resize(stride, 0);
         self.pixels.resize(width * height * 3, 0);
+        widest(
+            #[inline(always)]
+            || self.rows(frame, width),
+        );
+        &self.pixels
+    }
+
+    #[inline(always)]
+    fn rows(&mut self, frame: &Frame, width: usize) {
+        let stride = frame.width() * 3;
         for (position, out) in self.pixels.chunks_exact_mut(width * 3).enumerate() {
             let (first, weights) = self.vertical.weights(position);
             self.sums.fill(128);
@@ -47,11 +58,10 @@ impl Squeeze {
                 }
             }
             for (pixel, sums) in self.row.iter_mut().zip(self.sums.chunks_exact(3)) {
-                *pixel = [sums[0], sums[1], sums[2], 0].map(|sum| i32::from(sum >> 8));
+                *pixel = [sums[0], sums[1], sums[2], 0].map(|sum| (sum >> 8) as u8);
             }
             self.horizontal.across(&self.row, 0..frame.width(), out);
         }
-        &self.pixels
     }
 }
 
