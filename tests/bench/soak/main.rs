@@ -24,7 +24,7 @@ mod support;
 use camera::{Camera, Conduct};
 use collector::Collector;
 use faults::{ENDS, FAULTS};
-use memory::{Sample, sample, slope, steps};
+use memory::{Sample, level, sample, slope, steps};
 use mqtt::{Broker, Subscriber};
 use proxy::{Network, Proxy};
 use stage::Stage;
@@ -144,6 +144,11 @@ fn main() {
     row(
         "growth of the resident memory from one sample to the next, some eight exams later",
         format!("median {median} kB, greatest {most} kB; none in {:.0} % of them", flat * 100.0),
+    );
+    let run = level(settled);
+    row(
+        "longest stretch in which the resident memory never rose above where it began",
+        format!("{} exams, {} faults", run[run.len() - 1].exams - run[0].exams, run.len() - 1),
     );
     row(
         "open files, median of the first and the second half",

@@ -31,6 +31,16 @@ pub fn steps(samples: &[Sample]) -> Vec<i64> {
     steps
 }
 
+/// The longest run of samples in which the resident memory was never above that of the first. What leaks with every exam, or with a
+/// fault that came meanwhile, would have ended it.
+pub fn level(samples: &[Sample]) -> &[Sample] {
+    let from = |start: usize| {
+        let rest = &samples[start..];
+        &rest[..rest.iter().take_while(|sample| sample.rss_kb <= rest[0].rss_kb).count()]
+    };
+    (0..samples.len()).map(from).max_by_key(|run| run.len()).unwrap_or_default()
+}
+
 /// Least squares of resident memory in kB over exams: the slope and its standard error.
 pub fn slope(samples: &[Sample]) -> (f64, f64) {
     let points: Vec<(f64, f64)> = samples.iter().map(|sample| (sample.exams as f64, sample.rss_kb as f64)).collect();
