@@ -69,7 +69,7 @@ fn a_warm_pipeline_does_not_allocate() {
     let mut pipeline = Pipeline::open(&parts, &mut |_| true).unwrap();
     let board = Board::new(pipeline.identity().clone());
     let settings = config::Exam { frames: 31, ..config::Exam::default() };
-    let mut exam = Exam::new(settings, pipeline.operating_point(), anemiad::exam::Phase::Idle);
+    let mut exam = Exam::new(settings, pipeline.operating_point(), None);
 
     // Small eyes first and larger ones later, an empty view, and eyes that the gate rejects.
     let mut frames: Vec<Frame> = (0..8)

@@ -19,40 +19,32 @@ use crate::service::{Opened, Prepared, Refusal, Running};
 /// What a command that took long is answered with.
 type Failed = (Reason, String);
 
-/// Why something cannot take over.
-struct Refused {
-    refusal: Refusal,
-    /// Everything but the networks could be opened: a newer model may be the reason.
-    by_model: bool,
-}
-
 fn slots(config: &Config) -> [Slots; 2] {
     [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task))
 }
 
 /// Prepares the first start. A newer model that does not load is rolled back.
 pub(crate) async fn first(path: &Path) -> Result<Prepared, Refusal> {
-    let refused = match open(path, None).await {
-        Ok(prepared) => return Ok(prepared),
-        Err(refused) => refused,
-    };
-    let reason = refused.refusal.to_string();
-    let is_rolled_back = refused.by_model && config::load(path).is_ok_and(|config| roll_back(&config, &reason));
-    if is_rolled_back { open(path, None).await.map_err(|refused| refused.refusal) } else { Err(refused.refusal) }
+    let first = open(path, None).await;
+    if let Err(Refusal::Model(reason)) = &first
+        && config::load(path).is_ok_and(|config| roll_back(&config, reason))
+    {
+        return open(path, None).await;
+    }
+    first
 }
 
 /// Prepares what takes over from `running`: what the configuration says now, after `order` was carried out.
 pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order>) -> Result<Prepared, Failed> {
-    let next =
-        |outcome: Result<Prepared, Refused>| outcome.map_err(|refused| (Reason::Failed, refused.refusal.to_string()));
+    let next = |outcome: Result<Prepared, Refusal>| outcome.map_err(|refusal| (Reason::Failed, refusal.to_string()));
     match order {
         None | Some(Order::Reload) => {
             let prepared = open(path, Some(running)).await;
-            if let Err(Refused { refusal, by_model: true }) = &prepared
+            if let Err(Refusal::Model(reason)) = &prepared
                 && let Ok(config) = config::load(path)
             {
                 // A model that was installed since, and cannot be loaded.
-                roll_back_unless(&config, &refusal.to_string(), |trial| running.uses(trial));
+                roll_back_if(&config, reason, |trial| !running.uses(trial));
             }
             next(prepared)
         }
@@ -92,7 +84,7 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
             }
             let prepared = next(open(path, Some(running)).await);
             if let Err((_, detail)) = &prepared {
-                roll_back(&config, detail);
+                roll_back_if(&config, detail, |trial| !running.uses(trial));
             }
             prepared
         }
@@ -100,13 +92,14 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
 }
 
 /// Takes newer models that still have to prove themselves out of use; says whether there were any.
-pub(crate) fn roll_back(config: &Config, reason: &str) -> bool {
-    roll_back_unless(config, reason, |_| false)
+fn roll_back(config: &Config, reason: &str) -> bool {
+    roll_back_if(config, reason, |_| true)
 }
 
-fn roll_back_unless(config: &Config, reason: &str, is_good: impl Fn(&Trial) -> bool) -> bool {
+/// The same of those for which `is_meant`.
+pub(crate) fn roll_back_if(config: &Config, reason: &str, is_meant: impl Fn(&Trial) -> bool) -> bool {
     let mut any = false;
-    for slots in slots(config).iter().filter(|slots| slots.trial().is_some_and(|trial| !is_good(&trial))) {
+    for slots in slots(config).iter().filter(|slots| slots.trial().is_some_and(|trial| is_meant(&trial))) {
         match slots.roll_back(reason) {
             Ok(detail) => {
                 tracing::error!("{detail}");
@@ -147,9 +140,8 @@ fn count_start(config: &Config) {
 }
 
 /// Opens everything that the configuration names. While a plan is built, systemd is asked for patience, and the broker is told.
-async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refused> {
-    let other = |refusal| Refused { refusal, by_model: false };
-    let failed = |error: tokio::task::JoinError| other(Refusal::Failure(error.to_string()));
+async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
+    let failed = |error: tokio::task::JoinError| Refusal::Failure(error.to_string());
     let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
     let open = tokio::task::spawn_blocking(move || {
         let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
@@ -167,7 +159,7 @@ async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refuse
         let early = Early::new(&opened);
         Ok::<_, Refusal>((opened, early))
     });
-    let (opened, mut early) = open.await.map_err(failed)?.map_err(other)?;
+    let (opened, mut early) = open.await.map_err(failed)??;
     let board = early.as_ref().map(Early::board).or(current.map(Running::board)).cloned();
     let builds = Builds::new(board, early.is_some());
     // When nobody waits any more, nobody needs the plan.
@@ -177,7 +169,7 @@ async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refuse
     let mut tick = tokio::time::interval(Duration::from_secs(10));
     let prepared = loop {
         tokio::select! {
-            done = &mut load => break done.map_err(failed)?.map_err(|refusal| Refused { refusal, by_model: true }),
+            done = &mut load => break done.map_err(failed)?,
             _ = tick.tick() => builds.ask_for_patience(),
             () = builds.begun.notified() => {
                 if let Some(early) = &mut early {

@@ -121,17 +121,18 @@ pub struct Exam {
 }
 
 impl Exam {
-    /// An idle exam; or, when the one before ended in [`Phase::Result`] or [`Phase::Cancelled`], one that first waits for this
-    /// patient to leave.
-    pub fn new(settings: config::Exam, point: OperatingPoint, before: Phase) -> Self {
+    /// An idle exam; or, when the one before stood at [`Phase::Result`] or [`Phase::Cancelled`], one that first waits for this
+    /// patient to leave. `before` is where that one stood, and when it last looked.
+    pub fn new(settings: config::Exam, point: OperatingPoint, before: Option<(Phase, Instant)>) -> Self {
+        let waiting = before.filter(|(phase, _)| matches!(phase, Phase::Result | Phase::Cancelled));
         Self {
             settings,
             point,
-            phase: if matches!(before, Phase::Result | Phase::Cancelled) { before } else { Phase::Idle },
+            phase: waiting.map_or(Phase::Idle, |(phase, _)| phase),
             started: None,
             seen: 0,
             absent_since: None,
-            looked: None,
+            looked: waiting.map(|(_, looked)| looked),
             pace: Duration::ZERO,
             logits: Vec::with_capacity(usize::from(settings.frames)),
             rejected: [0; Rejection::ALL.len()],
@@ -157,13 +158,16 @@ impl Exam {
         self.accepting = accepting;
     }
 
+    /// To be called when a frame came, before anything of it is kept: it may show another person than the frames before it, whose exam
+    /// ends then.
+    pub fn part(&mut self, now: Instant) -> Option<Outcome> {
+        if self.may_be_another(now) { self.leave(now) } else { None }
+    }
+
     /// Takes what one frame gave: a calibrated logit, or the reason why it was rejected.
     pub fn observe(&mut self, frame: Result<f32, Rejection>, now: Instant) -> Option<Outcome> {
-        if self.may_be_another(now) {
-            let outcome = self.leave(now);
-            if outcome.is_some() {
-                return outcome;
-            }
+        if let Some(outcome) = self.part(now) {
+            return Some(outcome);
         }
         let in_view = frame != Err(Rejection::NoConjunctiva);
         self.hint = frame.err();
@@ -331,7 +335,7 @@ mod tests {
     impl Bench {
         fn new(frames: u8) -> Self {
             let settings = config::Exam { automatic: true, frames, steady_frames: 2, timeout_s: 5.0, absent_s: 0.5 };
-            Self { exam: Exam::new(settings, POINT, Phase::Idle), now: Instant::now() }
+            Self { exam: Exam::new(settings, POINT, None), now: Instant::now() }
         }
 
         fn feed(&mut self, frame: Result<f32, Rejection>) -> Option<Outcome> {
@@ -372,7 +376,7 @@ mod tests {
             bench.now += Duration::from_millis(900);
             exam.observe(Ok(1.0), bench.now)
         };
-        let mut exam = Exam::new(config::Exam { timeout_s: 60.0, ..bench.exam.settings }, POINT, Phase::Idle);
+        let mut exam = Exam::new(config::Exam { timeout_s: 60.0, ..bench.exam.settings }, POINT, None);
         assert!((0..7).find_map(|_| slowly(&mut exam)).is_some_and(|outcome| outcome.good == 5));
         bench.now += Duration::from_secs(10);
         exam.start(bench.now).unwrap();
@@ -470,9 +474,17 @@ mod tests {
     #[test]
     fn after_a_reload_a_patient_who_has_a_result_gets_no_second_one() {
         let mut bench = Bench::new(1);
-        bench.exam = Exam::new(bench.exam.settings, POINT, Phase::Result);
+        bench.exam = Exam::new(bench.exam.settings, POINT, Some((Phase::Result, bench.now)));
         assert!(bench.feed_all(&[Ok(1.0); 20]).is_none());
         bench.feed_all(&[GONE; 6]);
+        assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());
+    }
+
+    #[test]
+    fn after_a_reload_that_took_long_whoever_is_in_view_may_be_somebody_else() {
+        let mut bench = Bench::new(1);
+        bench.exam = Exam::new(bench.exam.settings, POINT, Some((Phase::Result, bench.now)));
+        bench.now += Duration::from_secs(4);
         assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());
     }
 

@@ -148,7 +148,7 @@ fn finish(outcome: Result<(), Refusal>) -> u8 {
         eprintln!("anemiad: {line}");
     }
     match refusal {
-        Refusal::Configuration(_) => BAD_CONFIGURATION,
+        Refusal::Configuration(_) | Refusal::Model(_) => BAD_CONFIGURATION,
         Refusal::Failure(_) => FAILURE,
     }
 }

@@ -135,6 +135,9 @@ impl Pixels {
         }
         self.board.analysed(&analysis.times, &analysis.outcome);
         self.note_engine(&analysis);
+        if let Some(outcome) = self.exam.part(now) {
+            return Some(outcome);
+        }
         let collecting = self.exam.state().phase;
         let cut = self.with_cutouts.then(|| self.pipeline.cutout());
         self.notes.frame(&analysis, collecting, cut, now);

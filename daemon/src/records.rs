@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::config;
 use crate::exam::Phase;
 use crate::pipeline::Analysis;
+use crate::publish::CLOCK_IS_SET;
 use crate::report::ExamResult;
 
 /// Most frames that are noted of one exam; of a longer one, the first.
@@ -155,7 +156,9 @@ impl Records {
         // Whole exams go: the pictures of a record with it.
         for exam in files.chunk_by(|a, b| a.0 == b.0) {
             total += exam.iter().map(|(_, _, bytes, _)| bytes).sum::<u64>();
-            if exam[0].1.as_secs() as i64 <= oldest || total > self.most() {
+            // A board without a battery begins in 1970 or so: what it wrote before it knew the time has no age.
+            let is_old = (CLOCK_IS_SET..=oldest).contains(&(exam[0].1.as_secs() as i64));
+            if is_old || total > self.most() {
                 for (.., path) in exam {
                     fs::remove_file(path)?;
                 }
@@ -185,12 +188,13 @@ mod tests {
 
     const DAY: i64 = 24 * 3600;
 
+    /// Seconds after a time at which clocks are set.
     fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+        Timestamp::from_second(CLOCK_IS_SET + second).unwrap()
     }
 
     fn finished(second: i64, notes: Notes) -> Finished {
-        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, second as u64, 0));
+        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, (CLOCK_IS_SET + second) as u64, 0));
         let model = ModelIdentity {
             name: "test".into(),
             version: "1".into(),
@@ -298,6 +302,20 @@ mod tests {
         assert!(
             left.contains(&"notes of the nurse.txt".to_owned()) && left.contains(&format!("{}.json", large.result.id))
         );
+    }
+
+    #[test]
+    fn what_was_kept_before_the_clock_was_set_has_no_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(folder.path(), config::Records { days: 10, mib: 1, cutouts: false });
+        for second in [5 - CLOCK_IS_SET, 5] {
+            records.keep(&finished(second, Notes::default()), at(second)).unwrap();
+        }
+        records.prune(at(20 - CLOCK_IS_SET)).unwrap();
+        assert_eq!(files(&records).len(), 2, "nothing is old while nobody knows the time");
+        records.prune(at(11 * DAY)).unwrap();
+        assert_eq!(files(&records).len(), 1);
+        assert!(exam_of(&files(&records)[0]).unwrap().1.as_secs() < 10, "that of the time before");
     }
 
     #[test]

@@ -148,7 +148,7 @@ async fn serve(
 
 /// Ends what is left of a daemon of which a part has ended: whatever still works brings its results home.
 async fn broken(running: Running, part: &str) -> Refusal {
-    change::roll_back(running.config(), &format!("{part} ended unexpectedly"));
+    change::roll_back_if(running.config(), &format!("{part} ended unexpectedly"), |trial| running.uses(trial));
     running.finish().await;
     Refusal::Failure(format!("{part} ended unexpectedly"))
 }

@@ -54,6 +54,9 @@ pub enum Refusal {
     /// The configuration, or a file that it names, must be mended by a person: exit code 78.
     #[error("{0}")]
     Configuration(String),
+    /// The model must be mended, or another one taken: exit code 78, too.
+    #[error("{0}")]
+    Model(String),
     /// Something that may be better the next time: exit code 1.
     #[error("{0}")]
     Failure(String),
@@ -61,7 +64,11 @@ pub enum Refusal {
 
 impl From<EngineError> for Refusal {
     fn from(error: EngineError) -> Self {
-        if error.may_pass() { Self::Failure(error.to_string()) } else { Self::Configuration(error.to_string()) }
+        match () {
+            () if error.may_pass() => Self::Failure(error.to_string()),
+            () if error.is_of_model() => Self::Model(error.to_string()),
+            () => Self::Configuration(error.to_string()),
+        }
     }
 }
 
@@ -130,8 +137,8 @@ fn link(
 /// What passes from one daemon to the next when the configuration is read again.
 #[derive(Clone, Debug, Default)]
 pub struct Carried {
-    /// Where the exam was: a patient may be in view who has a result already, and must leave before the next exam.
-    phase: Phase,
+    /// Where the exam was, and when it ended: a patient may be in view who has a result already, and must leave before the next exam.
+    exam: Option<(Phase, Instant)>,
     /// The last results, for the page.
     history: Arc<History>,
 }
@@ -171,7 +178,7 @@ impl Running {
     ///
     /// `service` gets the commands that concern the daemon as a whole.
     pub fn start(prepared: Prepared, carried: Carried, service: mpsc::Sender<Open>) -> std::io::Result<Self> {
-        let Carried { phase, history } = carried;
+        let Carried { exam, history } = carried;
         let Prepared { config, pipeline, outbox, stock } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let locator = pipeline.locator().map(|locator| locator.sha256.clone());
@@ -189,7 +196,7 @@ impl Running {
 
         let records = Records::new(&config.state_dir, config.records);
         let pixels = Pixels {
-            exam: Exam::new(config.exam, pipeline.operating_point(), phase),
+            exam: Exam::new(config.exam, pipeline.operating_point(), exam),
             pipeline,
             slot: slot.clone(),
             board: board.clone(),
@@ -349,6 +356,7 @@ impl Running {
         if timeout(EXAM_PATIENCE, self.pixels_ended).await.is_err() {
             tracing::warn!("the exam in hand did not end in time and is given up");
         }
+        let looked = Instant::now();
         self.slot.close();
         self.preview.close();
         self.camera_stop.request();
@@ -383,19 +391,18 @@ impl Running {
                 .map(|counter| counter.get());
         tracing::info!(captured, analysed, dropped = self.slot.dropped(), missed, late, damaged, "stopped");
         let phase = self.board.watch().borrow().exam.phase;
-        Carried { phase, history: self.history }
+        Carried { exam: Some((phase, looked)), history: self.history }
     }
 }
 
 /// Shows what came of the last update of a model.
 fn show_update(board: &Board, config: &Config) {
-    for slots in [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task)) {
-        if let Some(trial) = slots.trial() {
-            return board.update(UpdateStatus::Proving, &trial.model);
-        }
-        if let Some(last) = slots.last() {
-            let status = if last.rolled_back { UpdateStatus::RolledBack } else { UpdateStatus::Installed };
-            board.update(status, &last.detail);
-        }
+    let slots = [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task));
+    if let Some(trial) = slots.iter().find_map(Slots::trial) {
+        return board.update(UpdateStatus::Proving, &trial.model);
+    }
+    if let Some((_, last)) = slots.iter().filter_map(Slots::last).max_by_key(|(noted, _)| *noted) {
+        let status = if last.rolled_back { UpdateStatus::RolledBack } else { UpdateStatus::Installed };
+        board.update(status, &last.detail);
     }
 }

@@ -84,9 +84,15 @@ impl Browser {
 
     /// Writes what is seen into the documentation, when that is asked for.
     pub async fn picture(&self, name: &str) {
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            let bytes = self.client.screenshot().await.unwrap();
-            std::fs::write(project().join("docs/pictures").join(name), bytes).unwrap();
+        if is_wanted() {
+            save(name, &self.client.screenshot().await.unwrap());
+        }
+    }
+
+    /// The same of one element.
+    pub async fn picture_of(&self, css: &str, name: &str) {
+        if is_wanted() {
+            save(name, &self.client.find(Locator::Css(css)).await.unwrap().screenshot().await.unwrap());
         }
     }
 }
@@ -97,6 +103,14 @@ impl Drop for Browser {
         let _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
         let _ = self.driver.wait();
     }
+}
+
+fn is_wanted() -> bool {
+    std::env::var_os("UPDATE_DOCS").is_some()
+}
+
+fn save(name: &str, png: &[u8]) {
+    std::fs::write(project().join("docs/pictures").join(name), png).unwrap();
 }
 
 /// The accessibility checker axe, which `make test-kiosk` fetches.

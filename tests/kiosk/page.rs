@@ -1,5 +1,6 @@
 //! What somebody at the kiosk sees and does.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use fantoccini::Locator;
@@ -100,6 +101,54 @@ async fn an_exam_shows_its_progress_and_guidance_and_can_be_cancelled() {
     browser.client.find(Locator::Css("#cancel")).await.unwrap().click().await.unwrap();
     browser.until("the end", "return document.getElementById('progress-box').hidden").await;
     clinic.subscriber.none(Duration::from_secs(1), |message| message.topic.ends_with("/result"));
+}
+
+#[tokio::test]
+async fn each_result_has_a_sign_a_colour_and_a_next_step_of_its_own() {
+    let Some(browser) = Browser::open(1280, 800).await else { return };
+    let clinic = clinic(NOBODY, "");
+    browser.client.goto(&clinic.page).await.unwrap();
+    browser.until("the page", READY).await;
+    let (mut signs, mut colours) = (HashSet::new(), HashSet::new());
+    for (verdict, probability, reason, words) in [
+        ("anemic", "0.74", "null", ["Signs of anemia", "Confirm with a blood test."]),
+        ("non_anemic", "0.31", "null", ["No sign of anemia", "Test anyway if there are other signs."]),
+        ("indeterminate", "0.52", "null", ["Not clear", "Confirm with a blood test."]),
+        ("retake", "null", "'moving'", ["Please repeat", "Hold still"]),
+    ] {
+        // As the daemon would send it; no phantom is sure to give each of them.
+        browser
+            .run(&format!(
+                "state.exam.phase = 'idle'; oldId = null;
+                 results = [{{id: '{verdict}', finished_at: new Date().toISOString(), verdict: '{verdict}',
+                              probability: {probability}, reason: {reason}, frames: {{good: 5, rejected: 2}},
+                              model: {{name: 'pallor', version: state.model.version, age_months: [6, 59]}}}}];
+                 showResults()"
+            ))
+            .await;
+        let shown = browser.text("#verdict").await;
+        for word in words {
+            assert!(shown.contains(word), "{word} in {shown}");
+        }
+        let sign = "return document.querySelector('#verdict svg path').getAttribute('d')";
+        signs.insert(browser.run(sign).await.to_string());
+        let colour = "return getComputedStyle(document.getElementById('verdict')).backgroundColor";
+        colours.insert(browser.run(colour).await.to_string());
+        browser.picture_of("#verdict", &format!("kiosk-verdict-{verdict}.png")).await;
+    }
+    assert_eq!((signs.len(), colours.len()), (4, 4), "{signs:?} {colours:?}");
+}
+
+#[tokio::test]
+async fn a_camera_that_is_not_there_is_told_and_nothing_else_is_red() {
+    let Some(browser) = Browser::open(1280, 800).await else { return };
+    let clinic = clinic("v4l: {device: /dev/v4l/by-id/no-camera}", "");
+    browser.client.goto(&clinic.page).await.unwrap();
+    browser.until_text("#parts", "Camera: no camera found").await;
+    browser.until_text("#parts", "Results: are sent").await;
+    let red = "return [...document.querySelectorAll('#parts .bad')].map((part) => part.innerText).join()";
+    assert_eq!(browser.run(red).await, "Camera: no camera found");
+    browser.picture_of("#parts", "kiosk-no-camera.png").await;
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::mqtt::{Broker, Subscriber};
+use crate::mqtt::{Broker, Message, Subscriber};
+use crate::proxy::{Network, Proxy};
 use crate::support::{Kiosk, PATIENCE, PHANTOMS, QUICK, Settings, SmallDisk, eventually, free_port, project};
 
 #[test]
@@ -163,6 +164,52 @@ fn a_full_disk_is_said_and_costs_no_result_once_there_is_room_again() {
     until_all_arrived(&results, &mut arrived, &finished(&kiosk.log()));
     kiosk.signal("TERM");
     assert!(kiosk.wait().0.success());
+}
+
+#[test]
+fn commands_on_a_full_disk_cost_no_connection_and_are_carried_out_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    let text = fs::read_to_string(kiosk.config()).unwrap();
+    let state = format!("state_dir: {}/state", disk.folder.path().display());
+    fs::write(kiosk.config(), text.replace("state_dir: state", &state)).unwrap();
+    kiosk.start();
+    subscriber.result();
+    disk.fill();
+    subscriber.state("a full disk", |state| state["outbox"]["detail"] != "");
+    subscriber.send("identify", r#"{"id":"stale","expires_at":"2026-01-01T00:00:00Z"}"#);
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
+    subscriber.send("identify", &format!(r#"{{"id":"good","expires_at":"{end}"}}"#));
+    eventually("the refusal", || kiosk.log().contains(r#"the command "identify" is refused"#).then_some(()));
+    let is_offline = |message: &Message| message.topic.ends_with("/availability") && message.text() != "online";
+    subscriber.none(Duration::from_secs(3), is_offline);
+    disk.free();
+    assert_eq!(subscriber.response("good")["outcome"], "done");
+}
+
+#[test]
+fn a_state_that_is_not_confirmed_is_waited_for_without_work() {
+    let broker = Broker::start();
+    let proxy = Proxy::to(broker.port);
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(proxy.port);
+    kiosk.start();
+    subscriber.result();
+    proxy.set(Network::Deaf);
+    // Time for a state that is not confirmed any more.
+    std::thread::sleep(Duration::from_secs(1));
+    // The first thread has the link; pixels and camera have their own. In hundredths of a second, see proc_pid_stat(5).
+    let spent = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{0}/task/{0}/stat", kiosk.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    };
+    let before = spent();
+    std::thread::sleep(Duration::from_secs(4));
+    let share = (spent() - before) as f64 / 400.0;
+    assert!(share < 0.3, "the link takes {share} of a core while it waits");
 }
 
 #[test]

@@ -325,6 +325,14 @@ fn a_mistake_in_the_configuration_costs_no_newer_model() {
     subscriber.state("the refusal", |state| state["config"]["status"] == "refused");
     let list = run(&["model", "list", "--config", &config]);
     assert!(list.contains("9.1.0 has to prove itself"), "{list}");
+    // Nor does one that keeps every model from being loaded.
+    fs::write(kiosk.config(), good.replace("model:\n", "model:\n  onnxruntime: /nowhere/libonnxruntime.so\n")).unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("the second refusal", |state| {
+        state["config"]["detail"].as_str().is_some_and(|detail| detail.contains("ONNX Runtime is not installed"))
+    });
+    let list = run(&["model", "list", "--config", &config]);
+    assert!(list.contains("9.1.0 has to prove itself"), "{list}");
     fs::write(kiosk.config(), good).unwrap();
     kiosk.signal("HUP");
     subscriber.state("the new one", |state| state["model"]["version"] == "9.1.0");

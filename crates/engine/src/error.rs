@@ -72,6 +72,8 @@ pub enum EngineError {
         causes: String,
         /// Whether one of these may go away by itself.
         may_pass: bool,
+        /// Whether one of these is a fault of the model.
+        of_model: bool,
     },
     /// The bundle cannot be used.
     #[error(transparent)]
@@ -137,6 +139,18 @@ impl EngineError {
         }
     }
 
+    /// Whether the fault is the model's: with another one, this machine and this configuration could work.
+    pub fn is_of_model(&self) -> bool {
+        match self {
+            Self::LibraryMissing { .. } | Self::LibraryUnusable { .. } | Self::LibraryInUse { .. } => false,
+            // What the configuration wishes for, and what the board is.
+            Self::Board { .. } | Self::Bundle(BundleError::Precision { .. }) => false,
+            Self::TensorRt(error) => matches!(error, TensorRtError::BadPlan(_) | TensorRtError::Refused(_)),
+            Self::NoPrecision { may_pass, of_model, .. } => *of_model && !may_pass,
+            error => !error.may_pass(),
+        }
+    }
+
     /// Whether a network ran and gave wrong answers.
     pub(crate) fn is_wrong_answer(&self) -> bool {
         matches!(self, Self::SelfTest { .. } | Self::NoNumber(_))
@@ -145,6 +159,7 @@ impl EngineError {
     /// Why nothing of a bundle can be run, for each of its precisions.
     pub(crate) fn none_of(errors: &[(Precision, Self)]) -> Self {
         let causes: Vec<String> = errors.iter().map(|(precision, error)| format!("{precision}: {error}")).collect();
-        Self::NoPrecision { causes: causes.join("; "), may_pass: errors.iter().any(|(_, error)| error.may_pass()) }
+        let any = |is: fn(&Self) -> bool| errors.iter().any(|(_, error)| is(error));
+        Self::NoPrecision { causes: causes.join("; "), may_pass: any(Self::may_pass), of_model: any(Self::is_of_model) }
     }
 }

@@ -56,7 +56,7 @@ pub struct Clerk {
 
 impl Clerk {
     /// Takes the message that came for the command `name`. It is noted when this returns, and answered later. `false` when
-    /// the disk refused, so that it must come again.
+    /// the disk refused, so that it must come again; a refusal needs no note, and is worth no second try.
     pub async fn receive(self: &Arc<Self>, name: &str, payload: &[u8]) -> bool {
         let now = Timestamp::now();
         let name: String = name.chars().take(LONGEST_NAME).collect();
@@ -66,7 +66,8 @@ impl Clerk {
                 tracing::warn!("the command {name:?} is refused: {detail}");
                 let response = response(id, name, Outcome::Refused, Some(reason), detail);
                 // It was never noted, so no id of a noted one can be taken for it.
-                return self.store(None, &response).await;
+                self.store(None, &response).await;
+                return true;
             }
         };
         let (id, verb, expires) = (command.id.clone(), command.verb.name(), command.expires_at);
@@ -79,7 +80,7 @@ impl Clerk {
             Some(Accepted::TooMany) => {
                 let detail = "too many commands are remembered until they expire".to_owned();
                 let response = response(Some(command.id), name, Outcome::Refused, Some(Reason::Busy), detail);
-                return self.store(None, &response).await;
+                self.store(None, &response).await;
             }
             Some(Accepted::New) => {
                 tracing::info!(command = command.id, "command {name}");

@@ -138,7 +138,7 @@ fn list(config: &Config) -> Result<(), Refusal> {
         if let Some(trial) = slots.trial() {
             say(format_args!("  {} has to prove itself", trial.model));
         }
-        if let Some(last) = slots.last().filter(|last| last.rolled_back) {
+        if let Some(last) = slots.last().map(|(_, last)| last).filter(|last| last.rolled_back) {
             say(format_args!("  {}", last.detail));
         }
     }

@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anemia_bundle::{Task, sync_all, write_file};
 use serde::{Deserialize, Serialize};
@@ -221,13 +222,17 @@ impl Slots {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no installed model is in use"));
         }
         let detail = format!("{model} was rolled back: {reason}");
-        self.write(LAST, &Last { rolled_back: true, detail: detail.clone() })?;
         let gone = self.current();
         self.link(before)?;
-        remove_if_there(&self.folder.join(TRIAL))?;
-        // Nobody wants it again, least of all the next rollback.
-        if let Some(gone) = gone {
-            fs::remove_dir_all(gone)?;
+        // The rest is not worth more than a kiosk that works: a full or damaged disk may be the reason for all this.
+        let rest = [
+            self.write(LAST, &Last { rolled_back: true, detail: detail.clone() }),
+            remove_if_there(&self.folder.join(TRIAL)),
+            // Nobody wants it again, least of all the next rollback.
+            gone.map_or(Ok(()), fs::remove_dir_all),
+        ];
+        for error in rest.into_iter().filter_map(Result::err) {
+            tracing::warn!("{}: {error}", self.folder.display());
         }
         Ok(detail)
     }
@@ -238,9 +243,10 @@ impl Slots {
         self.write(LAST, &Last { rolled_back: true, detail: detail.to_owned() })
     }
 
-    /// What came of the last update.
-    pub fn last(&self) -> Option<Last> {
-        self.read(LAST)
+    /// What came of the last update, and when that was noted.
+    pub fn last(&self) -> Option<(SystemTime, Last)> {
+        let noted = fs::metadata(self.folder.join(LAST)).and_then(|file| file.modified()).ok()?;
+        Some((noted, self.read(LAST)?))
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
@@ -309,7 +315,7 @@ mod tests {
             assert_eq!(slots.trial().unwrap().model, new);
             slots.confirm().unwrap();
             assert_eq!(slots.trial(), None);
-            assert_eq!(slots.last(), Some(Last { rolled_back: false, detail: new.into() }));
+            assert_eq!(slots.last().unwrap().1, Last { rolled_back: false, detail: new.into() });
         }
         assert_eq!(fs::read_to_string(slots.other().unwrap().join("version")).unwrap(), "2");
         slots.roll_back("by hand").unwrap();
@@ -334,7 +340,20 @@ mod tests {
         install(&slots, "3");
         slots.roll_back("it failed").unwrap();
         assert_eq!(version(&slots).as_deref(), Some("2"));
-        assert!(slots.last().unwrap().rolled_back);
+        assert!(slots.last().unwrap().1.rolled_back);
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_note_keeps_nobody_from_the_old_model() {
+        let (_folder, slots) = slots();
+        install(&slots, "1");
+        slots.confirm().unwrap();
+        install(&slots, "2");
+        // A folder in the place of the note.
+        fs::create_dir_all(slots.folder.join(LAST).join("in the way")).unwrap();
+        slots.roll_back("it failed").unwrap();
+        assert_eq!((version(&slots).as_deref(), slots.trial()), (Some("1"), None));
+        assert!(slots.other().is_none(), "what failed is gone");
     }
 
     #[test]

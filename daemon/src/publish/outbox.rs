@@ -65,15 +65,11 @@ pub struct Stock {
 /// returns.
 #[derive(Debug)]
 pub struct Outbox {
-    opened: Mutex<Opened>,
-    path: PathBuf,
-}
-
-#[derive(Debug)]
-struct Opened {
     /// Empty after an error: redb takes no more work then, and the next call opens the file again.
-    database: Option<Database>,
-    limits: config::Outbox,
+    database: Mutex<Option<Database>>,
+    /// Held for a moment only, and never while the disk is waited for.
+    limits: Mutex<config::Outbox>,
+    path: PathBuf,
 }
 
 /// Why the outbox cannot be used. The text is one line and names the file.
@@ -105,7 +101,7 @@ impl Outbox {
         let path = folder.join(FILE);
         std::fs::create_dir_all(folder)
             .map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
-        let outbox = Self { opened: Mutex::new(Opened { database: None, limits }), path };
+        let outbox = Self { database: Mutex::new(None), limits: Mutex::new(limits), path };
         // The tables are made now, so that reading never has to care whether they are there.
         outbox.change(|change, _| {
             for kind in Kind::ALL {
@@ -123,7 +119,7 @@ impl Outbox {
 
     /// Other limits, from the next message on.
     pub fn set_limits(&self, limits: config::Outbox) {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).limits = limits;
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Whether this is the outbox of `folder`, however its path is written.
@@ -276,10 +272,10 @@ impl Outbox {
         &self,
         work: impl FnOnce(&Database, &config::Outbox) -> Result<T, redb::Error>,
     ) -> Result<T, OutboxError> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let limits = opened.limits;
+        let mut kept = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let attempt = || -> Result<(Database, T), redb::Error> {
-            let database = match opened.database.take() {
+            let database = match kept.take() {
                 Some(database) => database,
                 None => Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?,
             };
@@ -288,7 +284,7 @@ impl Outbox {
         };
         match attempt() {
             Ok((database, done)) => {
-                opened.database = Some(database);
+                *kept = Some(database);
                 Ok(done)
             }
             Err(redb::Error::DatabaseAlreadyOpen) => Err(self.failed("another anemiad is using it".into())),

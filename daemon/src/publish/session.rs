@@ -1,7 +1,6 @@
 //! One connection to the broker, from its first message to its last.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use rumqttc::Outgoing;
@@ -9,7 +8,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, Publish};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::{IN_FLIGHT, words};
@@ -72,6 +71,8 @@ pub(super) struct Session<'a> {
     /// Confirmed, and still in the outbox.
     confirmed: Vec<(Kind, u64)>,
     removal: Option<JoinHandle<Removed>>,
+    /// Commands that came and are not noted on the disk yet, in order.
+    commands: VecDeque<Publish>,
     state_due: bool,
     state_sent: Instant,
     last_confirmation: Instant,
@@ -102,6 +103,7 @@ impl<'a> Session<'a> {
             paced: None,
             confirmed: Vec::new(),
             removal: None,
+            commands: VecDeque::new(),
             state_due: false,
             state_sent: now,
             last_confirmation: now,
@@ -126,20 +128,27 @@ impl<'a> Session<'a> {
         patience: Duration,
     ) -> End {
         let (event_in, mut event_out) = mpsc::channel(2 * IN_FLIGHT);
-        // Polled to its end, never dropped in the middle: the client is not made for that.
-        let mut pump = pin!(pump(events, event_in));
+        // Polled to its end, never dropped in the middle: the client is not made for that. And by a task of its own: pings must go
+        // out while something here waits for the disk.
+        let mut client = JoinSet::new();
+        client.spawn(pump(events, event_in));
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut deadline = None;
         loop {
-            let next_state = (self.state_due && self.connected).then(|| self.state_sent + STATE_EVERY);
+            // While one is on its way, its confirmation sends the next.
+            let next_state =
+                (self.state_due && self.connected && !self.is_state_sent()).then(|| self.state_sent + STATE_EVERY);
             let step = tokio::select! {
                 Some(event) = event_out.recv() => self.on_event(event).await,
-                error = &mut pump => {
+                Some(ended) = client.join_next() => {
                     // What came before the failure counts still: confirmations above all.
                     while let Ok(event) = event_out.try_recv() {
                         let _ = self.on_event(event).await;
                     }
-                    Err(words(&error, self.connected, self.link.settings.tls.is_some()))
+                    Err(match ended {
+                        Ok(error) => words(&error, self.connected, self.link.settings.tls.is_some()),
+                        Err(error) => error.to_string(),
+                    })
                 }
                 () = closed(close), if !self.closing => {
                     if !self.connected {
@@ -175,13 +184,13 @@ impl<'a> Session<'a> {
             let all_said = self.closing && self.handed.is_empty() && self.unconfirmed.is_empty();
             match step {
                 Ok(()) if all_said => {
-                    self.goodbye(pump).await;
+                    self.goodbye(client).await;
                     return End::Closed;
                 }
                 Ok(()) => {}
                 Err(reason) => {
                     if self.closing {
-                        self.goodbye(pump).await;
+                        self.goodbye(client).await;
                     } else {
                         self.finish_removal().await;
                     }
@@ -192,9 +201,9 @@ impl<'a> Session<'a> {
     }
 
     /// Disconnects cleanly, which keeps the broker from publishing the last will.
-    async fn goodbye(&mut self, pump: Pin<&mut impl Future<Output = ConnectionError>>) {
+    async fn goodbye(&mut self, mut client: JoinSet<ConnectionError>) {
         if self.client.try_disconnect().is_ok() {
-            let _ = tokio::time::timeout(GOODBYE, pump).await;
+            let _ = tokio::time::timeout(GOODBYE, client.join_next()).await;
         }
         self.finish_removal().await;
     }
@@ -228,7 +237,10 @@ impl<'a> Session<'a> {
                     Sent::Availability | Sent::Discovery => Ok(()),
                 }
             }
-            Event::Incoming(Packet::Publish(command)) => self.on_command(command).await,
+            Event::Incoming(Packet::Publish(command)) => {
+                self.commands.push_back(command);
+                self.take_commands().await
+            }
             Event::Incoming(Packet::SubAck(answer)) => {
                 use rumqttc::v5::mqttbytes::v5::SubscribeReasonCode::Success;
                 if let Some(refusal) = answer.return_codes.iter().find(|code| !matches!(code, Success(_))) {
@@ -283,17 +295,19 @@ impl<'a> Session<'a> {
         self.send_stored().await
     }
 
-    /// Hands a command over. Only when that is on the disk does the broker hear that it came.
-    async fn on_command(&mut self, command: Publish) -> Result<(), String> {
-        let (Some(clerk), Some(name)) = (&self.link.clerk, command.topic.strip_prefix(self.topics.command.as_bytes()))
-        else {
-            return Ok(());
-        };
-        // An empty one takes a retained one away, and asks for nothing.
-        if !command.payload.is_empty() && !clerk.receive(&String::from_utf8_lossy(name), &command.payload).await {
-            return Err("a command could not be written to the disk, and is asked for again".into());
+    /// Hands commands over, in their order. Only when one is on the disk does the broker hear that it came; where the disk refuses,
+    /// it is tried again at the next tick. There are never more of them than the broker may send without hearing.
+    async fn take_commands(&mut self) -> Result<(), String> {
+        while let (Some(clerk), Some(command)) = (&self.link.clerk, self.commands.front()) {
+            let name = command.topic.strip_prefix(self.topics.command.as_bytes()).unwrap_or_default();
+            // An empty one takes a retained one away, and asks for nothing.
+            if !command.payload.is_empty() && !clerk.receive(&String::from_utf8_lossy(name), &command.payload).await {
+                return Ok(());
+            }
+            self.client.try_ack(command).map_err(|error| error.to_string())?;
+            self.commands.pop_front();
         }
-        self.client.try_ack(&command).map_err(|error| error.to_string())
+        Ok(())
     }
 
     async fn on_tick(&mut self) -> Result<(), String> {
@@ -304,6 +318,7 @@ impl<'a> Session<'a> {
             return Err(format!("nothing was confirmed for {} s", CONFIRM_TIMEOUT.as_secs()));
         }
         // Only after a refusal of the disk is there anything to do.
+        self.take_commands().await?;
         self.remove_confirmed();
         self.send_stored().await
     }
@@ -399,12 +414,16 @@ impl<'a> Session<'a> {
         self.more = false;
     }
 
+    /// Whether a state is on its way to the broker.
+    fn is_state_sent(&self) -> bool {
+        let is_state = |sent: &Sent| *sent == Sent::State;
+        self.handed.iter().any(is_state) || self.unconfirmed.values().any(is_state)
+    }
+
     /// Sends the newest state, one at a time and not too often: what changes meanwhile goes out with the next one.
     fn send_state(&mut self) -> Result<(), String> {
-        let is_state = |sent: &Sent| *sent == Sent::State;
-        let busy = self.handed.iter().any(is_state) || self.unconfirmed.values().any(is_state);
         let early = self.state_sent.elapsed() < STATE_EVERY;
-        if !self.state_due || !self.connected || busy || early || self.closing {
+        if !self.state_due || !self.connected || self.is_state_sent() || early || self.closing {
             return Ok(());
         }
         let json = serde_json::to_vec(&*self.state.borrow_and_update()).map_err(|error| error.to_string())?;
@@ -478,7 +497,7 @@ async fn pump(mut events: EventLoop, out: mpsc::Sender<Event>) -> ConnectionErro
     loop {
         match events.poll().await {
             Ok(event) => {
-                // Nobody listens any more only when the session is over, and then this future is, too.
+                // Nobody listens any more only when the session is over, and then this task is, too.
                 let _ = out.send(event).await;
             }
             Err(error) => return error,
