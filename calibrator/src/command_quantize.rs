@@ -55,6 +55,8 @@ impl Quantize {
             bail!("--precisions: {} is there twice; expected each once", self.precisions[at]);
         }
         let recipe = Recipe::find(&self.recipe)?;
+        // It answers the self-test in the end.
+        anemia_engine::find_library(None)?;
         let bundle = Bundle::open(&self.bundle)?;
         let mut manifest = bundle.manifest().clone();
         ensure!(manifest.task == Task::Classify, "{}: is a locator; expected a classifier", self.bundle.display());

@@ -17,7 +17,7 @@ const INT8: i32 = 3;
 
 fn inspect(model: &ModelProto, folder: &Path) -> String {
     let path = folder.join("model.onnx");
-    anemia_onnx::write(model, &path).unwrap();
+    std::fs::write(&path, anemia_onnx::encode(model)).unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_anemia-calibrate")).arg("inspect").arg(&path).output().unwrap();
     let (said, errors, code) = common::texts(&run);
     assert_eq!(code, Some(0), "{errors}");

@@ -156,6 +156,32 @@ fn onnx_runtime_computes_what_the_calibrator_promised() {
     }
 }
 
+#[test]
+fn the_files_do_not_depend_on_the_number_of_threads() {
+    let (_, _, network, maps) = shipped_and_phantoms();
+    let recipe = Recipe::find("best").unwrap();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let quantized = pool.install(|| quantize::int8(&network, &maps, Format::Unsigned, &recipe)).unwrap();
+        anemia_onnx::encode(&write::int8_onnxruntime(&quantized))
+    };
+    assert!(with(1) == with(3), "sums were made in another order");
+}
+
+#[test]
+fn a_network_takes_another_temperature_in_also_where_its_last_layer_stays_a_float() {
+    let (_, _, network, maps) = shipped_and_phantoms();
+    for float_share in [0.0, 0.4] {
+        let recipe = Recipe { float_share, ..Recipe::find("best").unwrap() };
+        let quantized = quantize::int8(&network, &maps[..4], Format::Signed, &recipe).unwrap();
+        let (before, wanted) = (quantized.simulate(&maps[0]).values[0], quantized.temperature * 1.25);
+        let warmer = quantized.with_temperature(wanted);
+        assert_eq!(warmer.temperature, wanted);
+        let factor = warmer.simulate(&maps[0]).values[0] / before;
+        assert!((factor - 1.25).abs() < 1e-3, "{factor} at {float_share}");
+    }
+}
+
 /// Without a value that stays a float, every number of the file is computed as the calibrator computes it, through 60 layers.
 #[test]
 fn onnx_runtime_and_the_integers_of_the_calibrator_agree() {

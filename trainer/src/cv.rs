@@ -283,7 +283,7 @@ pub(crate) fn write_network(
     model.metadata_props = [("mean", &mean[..]), ("std", &std), ("smooth", &[recipe.smooth])]
         .map(|(key, values)| anemia_onnx::numbers(key, values))
         .into();
-    Ok(anemia_onnx::write(&model, path)?)
+    Ok(anemia_bundle::write_file(path, &anemia_onnx::encode(&model))?)
 }
 
 /// What the figures of a protocol are worth.

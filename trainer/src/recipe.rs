@@ -164,12 +164,17 @@ impl Recipe {
         ensure!(self.weight_decay >= 0.0, "weight_decay must not be negative");
         let how = &self.augmentation;
         ensure!(
-            how.scale[0] > 0.0 && how.scale[0] <= how.scale[1] && how.shift >= 0.0 && how.rotation_degrees >= 0.0,
-            "augmentation: scale must be a rising pair above 0, shift and rotation_degrees not negative"
+            how.scale[0] > 0.0 && how.scale[0] <= how.scale[1] && how.scale[1] <= 10.0,
+            "augmentation: scale must be a rising pair above 0, and at most 10"
         );
-        for (key, value, most) in
-            [("light", how.light, 2.0), ("tint", how.tint, 1.0), ("blur", how.blur, 8.0), ("noise", how.noise, 64.0)]
-        {
+        for (key, value, most) in [
+            ("rotation_degrees", how.rotation_degrees, 360.0),
+            ("shift", how.shift, 1.0),
+            ("light", how.light, 2.0),
+            ("tint", how.tint, 1.0),
+            ("blur", how.blur, 8.0),
+            ("noise", how.noise, 64.0),
+        ] {
             ensure!((0.0..=most).contains(&value), "augmentation: {key}: {value}; expected 0 to {most}");
         }
         Ok(())
@@ -193,6 +198,11 @@ mod tests {
         let mut recipe = Recipe::find("best").unwrap();
         for (blur, light) in [(-0.1, 0.0), (9.0, 0.0), (f32::NAN, 0.0), (0.0, 3.0)] {
             (recipe.augmentation.blur, recipe.augmentation.light) = (blur, light);
+            assert!(recipe.check().unwrap_err().to_string().contains("augmentation"));
+        }
+        for (rotation, scale) in [(f32::INFINITY, 1.0), (0.0, f32::INFINITY), (-1.0, 1.0)] {
+            let mut recipe = Recipe::find("best").unwrap();
+            (recipe.augmentation.rotation_degrees, recipe.augmentation.scale[1]) = (rotation, scale);
             assert!(recipe.check().unwrap_err().to_string().contains("augmentation"));
         }
     }

@@ -134,6 +134,7 @@ impl<'a> Reader<'a> {
         };
         ensure!(numbers("dilations", 1, 2)? == 1, "dilations are not understood");
         let (stride, pad) = (numbers("strides", 1, 2)?, numbers("pads", 0, 4)?);
+        ensure!(pad < kernel.max(1), "pads {pad} of a kernel of {kernel}; expected less than it");
         let auto = attribute(node, "auto_pad").and_then(|one| one.s.clone()).unwrap_or_default();
         ensure!(auto.is_empty() || &auto[..] == b"NOTSET", "auto_pad is not understood; expected pads");
         let groups = attribute(node, "group").and_then(|one| one.i).unwrap_or(1) as usize;
@@ -280,7 +281,7 @@ fn check_channels(network: &Network) -> Result<()> {
         let found = shapes[step.inputs[0]];
         match &step.op {
             Op::Conv(conv) => ensure!(
-                conv.inputs == found[0] && found[1] + 2 * conv.pad >= conv.kernel,
+                conv.inputs == found[0] && found[1].min(found[2]) + 2 * conv.pad >= conv.kernel,
                 "node {:?}: made for {} channels, and gets {found:?}",
                 step.name,
                 conv.inputs

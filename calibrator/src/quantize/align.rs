@@ -113,13 +113,12 @@ fn most_frequent<I: Iterator<Item = f32>>(values: impl Fn() -> I) -> Option<f32>
     let (low, high, count) = values()
         .fold((f32::INFINITY, f32::NEG_INFINITY, 0usize), |(low, high, count), x| (low.min(x), high.max(x), count + 1));
     let per_unit = BINS as f32 / (high - low).max(f32::MIN_POSITIVE);
-    let mut bins = vec![(0usize, 0f64); BINS];
-    for x in values() {
-        let (count, sum) = &mut bins[(((x - low) * per_unit) as usize).min(BINS - 1)];
-        (*count, *sum) = (*count + 1, *sum + f64::from(x));
-    }
-    let (most, sum) = bins.into_iter().max_by_key(|(count, _)| *count)?;
-    (most > 0 && most as f64 >= LEAST * count as f64).then(|| (sum / most as f64) as f32)
+    let bin = |x: f32| (((x - low) * per_unit) as usize).min(BINS - 1);
+    let mut bins = [0u32; BINS];
+    values().for_each(|x| bins[bin(x)] += 1);
+    let (fullest, &most) = bins.iter().enumerate().max_by_key(|(_, count)| **count)?;
+    let mean = || values().filter(|&x| bin(x) == fullest).map(f64::from).sum::<f64>() / f64::from(most);
+    (most > 0 && f64::from(most) >= LEAST * count as f64).then(|| mean() as f32)
 }
 
 #[cfg(test)]

@@ -61,10 +61,14 @@ impl Grid {
 
     /// The integer for a value; halves go to the even neighbour, as ONNX asks for.
     pub fn quantize(&self, x: f32) -> i32 {
+        (self.steps(x) as i32 + self.zero).clamp(self.low, self.high)
+    }
+
+    /// The whole number of steps that is nearest to a value, on a grid without ends.
+    fn steps(&self, x: f32) -> f32 {
         // Adding 1.5 · 2²³ leaves no place for a fraction: the processor rounds, halves to even.
         const NO_FRACTION: f32 = 12_582_912.0;
-        let bounded = (x / self.scale).clamp(-1024.0, 1024.0);
-        (((bounded + NO_FRACTION) - NO_FRACTION) as i32 + self.zero).clamp(self.low, self.high)
+        (x / self.scale).clamp(-1024.0, 1024.0) + NO_FRACTION - NO_FRACTION
     }
 
     /// The value of an integer.
@@ -77,9 +81,10 @@ impl Grid {
         self.value(self.quantize(x))
     }
 
-    /// Rounds all values of a map.
+    /// Rounds all values of a map, as [`Grid::round`] does, and without integers between, of which a processor makes one at a time.
     pub fn round_map(&self, map: &mut Map) {
-        map.values.iter_mut().for_each(|x| *x = self.round(*x));
+        let [low, high] = [self.low - self.zero, self.high - self.zero].map(|end| end as f32);
+        map.values.iter_mut().for_each(|x| *x = self.steps(*x).clamp(low, high) * self.scale);
     }
 
     /// The least and the greatest value.
@@ -103,6 +108,10 @@ mod tests {
                 // The zero point is rounded, which moves one end by up to half a step.
                 prop_assert!((grid.round(x) - x).abs() <= grid.scale * 1.001, "{grid:?} {x} {}", grid.round(x));
                 prop_assert_eq!(grid.round(0.0), 0.0);
+                let mut map = Map { shape: [1, 1, 3], values: vec![x, x + 100.0, x - 1e6] };
+                let each: Vec<f32> = map.values.iter().map(|x| grid.round(*x)).collect();
+                grid.round_map(&mut map);
+                prop_assert_eq!(map.values, each);
             }
         }
     }

@@ -42,8 +42,7 @@ impl Moments {
         let is_enough = (places[0].len() * float.len()) as f64 >= ENOUGH * conv.row() as f64;
         let measure = |float: &[&Map], own: &[&Map], channel| measure(&single, float, own, channel, &places, is_enough);
         let sums: Vec<Sums> = if groups == 1 {
-            let share = float.len().div_ceil(rayon::current_num_threads()).max(1);
-            let parts = float.par_chunks(share).zip(own.par_chunks(share));
+            let parts = float.par_chunks(PICTURES_OF_A_PART).zip(own.par_chunks(PICTURES_OF_A_PART));
             let parts: Vec<Sums> = parts.map(|(float, own)| measure(float, own, None)).collect();
             parts.into_iter().reduce(Sums::plus).into_iter().collect()
         } else {
@@ -112,6 +111,8 @@ const SAMPLES_PER_WEIGHT: usize = 24;
 const LEAST_SAMPLES: usize = 8_192;
 /// Pixels, over pictures, whose products are added in 32 bits.
 const PIXELS_OF_A_PRODUCT: usize = 512;
+/// Pictures whose sums are made by one thread. Not a share of the threads: sums in another order would give another file.
+const PICTURES_OF_A_PART: usize = 64;
 /// Beyond every picture.
 const OUTSIDE: usize = usize::MAX;
 /// Keeps the compensation small where inputs hardly vary, as a share of the mean variance.

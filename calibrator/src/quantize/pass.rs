@@ -262,22 +262,27 @@ fn sqnr(float: &[Map], own: &[Map], shifts: &[f32]) -> f64 {
         let mut sums = [0f64; 2];
         for (channel, (float, own)) in float.channels().zip(own.channels()).enumerate() {
             let shift = shifts.get(channel).copied().unwrap_or(0.0);
-            // In lanes, which the compiler can add at once.
-            let (mut signal, mut noise) = ([0f32; 8], [0f32; 8]);
-            for (float, own) in float.chunks(8).zip(own.chunks(8)) {
-                for (at, (x, y)) in float.iter().zip(own).enumerate() {
-                    let lost = x - (y - shift);
-                    signal[at] += x * x;
-                    noise[at] += lost * lost;
-                }
-            }
-            sums[0] += f64::from(signal.iter().sum::<f32>());
-            sums[1] += f64::from(noise.iter().sum::<f32>());
+            sums[0] += squares(float, own, |x, _| x);
+            sums[1] += squares(float, own, |x, y| x - (y - shift));
         }
         sums
     };
     let [signal, noise] = float.par_iter().zip(own).map(of_map).reduce(|| [0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
     10.0 * (signal / noise).log10()
+}
+
+/// The sum of the squares of what `of` makes of each pair, in lanes that the compiler can add at once.
+fn squares(left: &[f32], right: &[f32], of: impl Fn(f32, f32) -> f32) -> f64 {
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    let mut lanes = [0f32; 8];
+    let mut add = |left: &[f32], right: &[f32]| {
+        for (lane, (x, y)) in lanes.iter_mut().zip(left.iter().zip(right)) {
+            *lane += of(*x, *y).powi(2);
+        }
+    };
+    left.iter().zip(right).for_each(|(left, right)| add(left, right));
+    add(left_rest, right_rest);
+    f64::from(lanes.iter().sum::<f32>())
 }
 
 impl Quantized {
@@ -292,9 +297,12 @@ impl Quantized {
     pub fn with_temperature(mut self, temperature: f32) -> Self {
         let factor = [temperature / self.temperature];
         let Some(at) = (0..self.network.steps.len()).find(|&at| self.network.gives_logit(at)) else { return self };
-        if let (Some(conv), Some(weights)) = (self.network.conv_mut(at), &mut self.weights[at]) {
+        if let Some(conv) = self.network.conv_mut(at) {
             conv.multiply_outputs(&factor);
-            weights.multiply(&factor);
+            // None of a layer that is left in floats.
+            if let Some(weights) = &mut self.weights[at] {
+                weights.multiply(&factor);
+            }
             self.temperature = temperature;
         }
         self

@@ -17,13 +17,15 @@ const PICTURES: usize = 4;
 /// Share of the weights that may be floats, which take two bytes instead of one.
 const MOST_WEIGHTS: f64 = 0.04;
 
-/// Mean square error of the result when only this value is rounded, for each value that is `rounded`; otherwise 0.
+/// Mean square error of the result when only this value is rounded, for each value that is `rounded`, but for the picture; otherwise
+/// 0.
 pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe, rounded: &[bool]) -> Vec<f64> {
     let pictures = &pictures[..pictures.len().min(PICTURES)];
     let all: Vec<Vec<Map>> = pictures.par_iter().map(|picture| network.values(picture, |_, _| ())).collect();
     let last = network.steps.len();
     let error = |value: usize| {
-        if !rounded[value] {
+        // The picture costs nothing to round: its values are bytes.
+        if value == 0 || !rounded[value] {
             return 0.0;
         }
         let mut maps: Vec<Map> = all.iter().map(|values| values[value].clone()).collect();
@@ -68,8 +70,7 @@ pub fn floats(network: &Network, errors: &[f64], share: f64, format: Format) -> 
     let mut spent = [0.0; 2];
     for value in order {
         let more = touched(value).into_iter().filter(|&at| !left[at]).map(work).fold(spent, sum);
-        // The picture costs nothing to round: its values are bytes.
-        if value > 0 && more[0] <= share * total[0] && more[1] <= most_weights * total[1] {
+        if more[0] <= share * total[0] && more[1] <= most_weights * total[1] {
             spent = more;
             is_float[value] = true;
             touched(value).into_iter().for_each(|at| left[at] = true);

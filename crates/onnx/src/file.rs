@@ -53,11 +53,3 @@ pub fn decode(bytes: Vec<u8>) -> Result<ModelProto, OnnxError> {
 pub fn encode(model: &ModelProto) -> Vec<u8> {
     model.encode_to_vec()
 }
-
-/// Writes a model aside and renames it, so that a reader never sees half a file.
-pub fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxError> {
-    let aside = path.with_extension("onnx.partial");
-    let failed = |cause| OnnxError::Io { path: path.to_owned(), cause };
-    std::fs::write(&aside, encode(model)).map_err(failed)?;
-    std::fs::rename(&aside, path).map_err(failed)
-}

@@ -15,5 +15,5 @@ pub mod proto {
 
 pub use build::{float_tensor, float_value, integer, integer_tensor, integers, model, node, numbers, raw_tensor, word};
 pub use expand::expand;
-pub use file::{OnnxError, decode, encode, read, write};
+pub use file::{OnnxError, decode, encode, read};
 pub use values::values;
