@@ -2,7 +2,7 @@
 
 mod command_quantize;
 pub mod commands;
-pub mod exports;
+mod exports;
 mod files;
 pub mod folds;
 mod inspect;

@@ -120,6 +120,7 @@ fn report(eyes: &[Eye]) {
     println!("mean IoU {}, mean of the worst tenth {worst:.3}", mean(|eye| eye.overlap));
     println!("mean difference of probability, by locator minus by outline {}", mean(difference));
     println!("mean size of the difference {}", mean(|eye| difference(eye).abs()));
+    println!("correlation of the logits by locator and by outline {}", interval(eyes, correlation));
     let point = open(config::Roi::Alpha, None).operating_point();
     let same = |eye: &Eye| Some(point.verdict(eye.outlined, 0.0)) == eye.located.map(|logit| point.verdict(logit, 0.0));
     let agreement = eyes.iter().filter(|eye| same(eye)).count();
@@ -152,6 +153,15 @@ fn report(eyes: &[Eye]) {
 
 fn difference(eye: &Eye) -> f64 {
     eye.located.map_or(0.0, |located| f64::from(probability(located) - probability(eye.outlined)))
+}
+
+/// Pearson's, over the photographs with a ROI.
+fn correlation(eyes: &[Eye]) -> Option<f64> {
+    let pairs: Vec<[f64; 2]> = eyes.iter().filter_map(|eye| Some([eye.outlined.into(), eye.located?.into()])).collect();
+    let mean = [0, 1].map(|at| pairs.iter().map(|pair| pair[at]).sum::<f64>() / pairs.len() as f64);
+    let product = |a: usize, b: usize| pairs.iter().map(|pair| (pair[a] - mean[a]) * (pair[b] - mean[b])).sum::<f64>();
+    let spread = (product(0, 0) * product(1, 1)).sqrt();
+    (spread > 0.0).then(|| product(0, 1) / spread)
 }
 
 fn interval(eyes: &[Eye], figure: impl Fn(&[Eye]) -> Option<f64>) -> String {

@@ -34,5 +34,6 @@ pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_cutout, read_pi
 pub use quality::{GateThresholds, Quality, Rejection};
 pub use raw::{RawError, RawFormat, RawPicture, RawReader, YuvColour, YuvMatrix};
 pub use roi::Roi;
+pub use smooth::BLACK;
 pub use squeeze::Squeeze;
 pub use track::{Followed, Tracker};

@@ -43,10 +43,10 @@ pub struct GateThresholds {
     pub max_clipped: f32,
     /// Greatest share of specular pixels.
     pub max_glare: f32,
-    /// Least sharpness.
-    pub min_sharpness: f32,
     /// Greatest speed, in widths of the tissue a second.
     pub max_motion: f32,
+    /// Least sharpness.
+    pub min_sharpness: f32,
     /// Least and greatest red of the mean colour, in its green.
     pub red: [f32; 2],
     /// Least and greatest blue of the mean colour, in its green.

@@ -4,8 +4,8 @@ use crate::widest::widest;
 
 /// Weights are whole numbers of this part, so that the last digit of a machine's exponential does not matter.
 const ONE: f32 = 4096.0;
-/// Sum of the channels of a pixel, up to which it lies outside of the tissue.
-const BLACK: i32 = 6;
+/// Sum of the channels of a pixel of a cut-out, up to which it lies outside of the tissue: no tissue is as black.
+pub const BLACK: u8 = 6;
 
 /// A Gaussian of one width, and the memory that it takes.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ fn add(sums: &mut [[f32; 4]], values: &[[f32; 4]], weight: f32) {
 
 #[inline(always)]
 fn is_tissue(pixel: &[u8]) -> bool {
-    pixel.iter().map(|&value| i32::from(value)).sum::<i32>() > BLACK
+    pixel.iter().map(|&value| i32::from(value)).sum::<i32>() > i32::from(BLACK)
 }
 
 fn weight(at: usize, sigma: f32) -> f32 {

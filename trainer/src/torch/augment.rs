@@ -1,13 +1,11 @@
 //! What is done to pictures while training: they are turned, moved, scaled and mirrored, and get the light, the blur and the noise of
 //! other cameras.
 
+use anemia_vision::BLACK;
 use rand::{Rng, RngExt};
 use tch::{Kind, Tensor};
 
 use crate::recipe::Augmentation;
-
-/// Sum of the three channels of a pixel, up to which it is outside of the tissue.
-const BLACK: f64 = 6.0;
 
 /// Bytes `[n, 3, size, size]` as the input of a network.
 pub(crate) fn normalise(pictures: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Tensor {
@@ -40,7 +38,7 @@ fn spoil(mut pictures: Tensor, how: &Augmentation, random: &mut impl Rng) -> Ten
     let gains = (row(-how.light, how.light, 1) + row(-how.tint, how.tint, 3)).exp();
     let (blur, noise) = (row(0.0, how.blur, 1), row(0.0, how.noise, 1));
     // A picture has no other black than the one around the tissue, or hardly.
-    let tissue = pictures.sum_dim_intlist([1].as_slice(), true, Kind::Float).gt(BLACK).to_kind(Kind::Float);
+    let tissue = pictures.sum_dim_intlist([1].as_slice(), true, Kind::Float).gt(f64::from(BLACK)).to_kind(Kind::Float);
     if how.light > 0.0 || how.tint > 0.0 {
         pictures *= gains;
     }

@@ -24,7 +24,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const EPOCHS: &str = "epochs.csv";
 
-/// What is learned: a classifier or a locator.
+/// What is learned: a classifier, a locator, or a classifier whose values are rounded.
 pub(crate) trait Task {
     /// What the learning rate of a parameter is multiplied with.
     fn rate(&self, parameter: &Parameter) -> f64;

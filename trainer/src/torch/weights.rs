@@ -118,7 +118,7 @@ impl Weights {
         self.parameters.iter().map(view).collect()
     }
 
-    /// Name, shape and values of every parameter, kernels as `[outputs, inputs, height, width]`.
+    /// Name and values of every parameter, kernels as `[outputs, inputs, height, width]`.
     pub(crate) fn values(&self) -> HashMap<String, Vec<f32>> {
         let views = self.views(&self.trained.detach(), &self.running);
         let value = |(parameter, view): (&Parameter, Tensor)| {
