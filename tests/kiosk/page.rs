@@ -152,6 +152,26 @@ async fn a_camera_that_is_not_there_is_told_and_nothing_else_is_red() {
 }
 
 #[tokio::test]
+async fn a_page_that_was_not_there_shows_the_verdict_of_nobody_who_has_left() {
+    let Some(browser) = Browser::open(1280, 800).await else { return };
+    // One patient, and nobody after.
+    let clinic =
+        clinic("phantom: {width: 1280, height: 720, seed: 40, pace: {rate_hz: 15, show_s: 6, gap_s: 3600}}", "");
+    browser.client.goto(&clinic.page).await.unwrap();
+    browser.until("the page", READY).await;
+    clinic.subscriber.command("start", "one", "");
+    clinic.subscriber.result();
+    browser.until("a verdict", "return document.querySelector('#verdict h3') !== null").await;
+    browser.client.refresh().await.unwrap();
+    browser.until("the verdict of who is still there", "return document.querySelector('#verdict h3') !== null").await;
+    browser.until("an empty chair", "return state.exam.phase === 'idle'").await;
+    assert_ne!(browser.text("#verdict").await, "", "it stays for the nurse");
+    browser.client.refresh().await.unwrap();
+    browser.until("the page again", "return state !== null && results.length === 1 && missing.length === 0").await;
+    assert_eq!(browser.text("#verdict").await, "");
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_gone_or_stuck_is_unmistakable_and_comes_back() {
     let Some(browser) = Browser::open(1280, 800).await else { return };
     let mut clinic = clinic(STAYS, "");

@@ -22,6 +22,8 @@ let pictured = 0;
 let state = null;
 let results = [];
 let shownId = null;
+// What did not come yet since the connection began.
+let missing = ["state", "results"];
 // The verdict that was there when an exam began.
 let oldId = null;
 // The clock of the kiosk may be another than that of the browser.
@@ -48,7 +50,10 @@ function send(wish) {
 function connect() {
   socket = new WebSocket((location.protocol === "https:" ? "wss://" : "ws://") + location.host + "/live");
   socket.binaryType = "blob";
-  socket.onopen = () => send({ look: !document.hidden });
+  socket.onopen = () => {
+    missing = ["state", "results"];
+    send({ look: !document.hidden });
+  };
   socket.onmessage = (event) => {
     heard = performance.now();
     if (typeof event.data !== "string") return showPicture(event.data);
@@ -64,8 +69,17 @@ function connect() {
       showResults();
     }
     if (message.answer !== undefined) say(byId("answer"), message.answer ? word("refused_" + message.answer) : "");
+    if (missing.length > 0) catchUp(message);
   };
   socket.onclose = () => setTimeout(connect, 1000);
+}
+
+// Nobody here knows what happened before the connection: the last result is that of whoever is in view only while the daemon says so.
+function catchUp(message) {
+  missing = missing.filter((part) => message[part] === undefined);
+  if (missing.length > 0) return;
+  if (results[0] && state.exam.phase !== "result") oldId = results[0].id;
+  showVerdict();
 }
 
 function showPicture(blob) {
@@ -136,7 +150,7 @@ const percent = (share) => (share === null ? "–" : new Intl.NumberFormat(langu
 function showVerdict() {
   const result = results[0];
   const young = result && Date.now() + ahead - Date.parse(result.finished_at) < RESULT_MS;
-  const fresh = young && result.id !== oldId && !running() && !(state && state.exam.phase === "cancelled");
+  const fresh = missing.length === 0 && young && result.id !== oldId && !running() && !(state && state.exam.phase === "cancelled");
   const id = fresh ? result.id + language : null;
   if (id === shownId) return;
   shownId = id;
