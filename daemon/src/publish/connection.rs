@@ -23,7 +23,7 @@ const MOST_BYTES: u32 = 64 << 10;
 /// How long a broker keeps commands for a kiosk that is away: none may be wanted for longer.
 const SESSION_S: u32 = 7 * 24 * 3600;
 /// Commands that come without waiting for the confirmation of the last.
-const COMMANDS: u16 = 16;
+pub(super) const COMMANDS: u16 = 16;
 
 /// The options of a connection, with files as they are now.
 pub(super) fn options(settings: &config::Mqtt, device_id: &str, topics: &Topics) -> Result<MqttOptions, String> {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{IN_FLIGHT, words};
+use super::connection::{COMMANDS, IN_FLIGHT, words};
 use super::link::closed;
 use super::pace::Pace;
 use super::{Kind, Link, Outbox, OutboxError, Stock, Stored, Topics, discovery};
@@ -238,7 +238,11 @@ impl<'a> Session<'a> {
                 }
             }
             Event::Incoming(Packet::Publish(command)) => {
-                self.commands.push_back(command);
+                let is_command = command.topic.starts_with(self.topics.command.as_bytes());
+                // More can only be such as nobody waits for: those that must be confirmed keep to that number.
+                if is_command && self.commands.len() < usize::from(COMMANDS) {
+                    self.commands.push_back(command);
+                }
                 self.take_commands().await
             }
             Event::Incoming(Packet::SubAck(answer)) => {
@@ -296,7 +300,7 @@ impl<'a> Session<'a> {
     }
 
     /// Hands commands over, in their order. Only when one is on the disk does the broker hear that it came; where the disk refuses,
-    /// it is tried again at the next tick. There are never more of them than the broker may send without hearing.
+    /// it is tried again at the next tick.
     async fn take_commands(&mut self) -> Result<(), String> {
         while let (Some(clerk), Some(command)) = (&self.link.clerk, self.commands.front()) {
             let name = command.topic.strip_prefix(self.topics.command.as_bytes()).unwrap_or_default();
