@@ -144,9 +144,7 @@ fn a_full_disk_is_said_and_costs_no_result_once_there_is_room_again() {
     // One follows the state, the other the results.
     let (subscriber, results) = (Subscriber::new(broker.port), Subscriber::new(broker.port));
     let mut kiosk = Kiosk::phantoms(broker.port);
-    let text = fs::read_to_string(kiosk.config()).unwrap();
-    let state = format!("state_dir: {}/state", disk.folder.path().display());
-    fs::write(kiosk.config(), text.replace("state_dir: state", &state)).unwrap();
+    kiosk.keep_state_on(&disk);
     kiosk.start();
     subscriber.result();
     disk.fill();
@@ -172,9 +170,7 @@ fn commands_on_a_full_disk_cost_no_connection_and_are_carried_out_once_there_is_
     let broker = Broker::start();
     let subscriber = Subscriber::new(broker.port);
     let mut kiosk = Kiosk::phantoms(broker.port);
-    let text = fs::read_to_string(kiosk.config()).unwrap();
-    let state = format!("state_dir: {}/state", disk.folder.path().display());
-    fs::write(kiosk.config(), text.replace("state_dir: state", &state)).unwrap();
+    kiosk.keep_state_on(&disk);
     kiosk.start();
     subscriber.result();
     disk.fill();

@@ -153,6 +153,13 @@ impl Kiosk {
         fs::write(self.config(), text.replace(&shipped, lines)).unwrap();
     }
 
+    /// Puts the state folder onto a small disk.
+    pub fn keep_state_on(&self, disk: &SmallDisk) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let state = format!("state_dir: {}/state", disk.folder.path().display());
+        fs::write(self.config(), text.replace("state_dir: state", &state)).unwrap();
+    }
+
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut command = anemiad();

@@ -345,9 +345,7 @@ fn an_answer_that_a_full_disk_refuses_is_given_once_there_is_room() {
     Authority::new(workstation.folder.path(), "clinic");
     let subscriber = Subscriber::new(broker.port);
     let mut kiosk = kiosk(broker.port, &workstation);
-    let text = fs::read_to_string(kiosk.config()).unwrap();
-    let state = format!("state_dir: {}/state", disk.folder.path().display());
-    fs::write(kiosk.config(), text.replace("state_dir: state", &state)).unwrap();
+    kiosk.keep_state_on(&disk);
     kiosk.start();
     subscriber.result();
     // A server that takes the call and says nothing, until the disk is full.

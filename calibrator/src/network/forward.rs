@@ -1,31 +1,18 @@
 //! Running one step on one picture, in 32-bit floats.
 
+use anemia_vision::widest;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{Activation, Conv, Map, Network, Op, Step};
 
 /// The result of a step for its inputs, activation included.
 pub fn run(step: &Step, inputs: &[&Map]) -> Map {
-    Arch::new().dispatch(Compute { step, inputs })
-}
-
-/// With the widest vectors that this processor has: what is inlined into `with_simd` is compiled for each kind. (A closure would not
-/// be inlined.)
-struct Compute<'a> {
-    step: &'a Step,
-    inputs: &'a [&'a Map],
-}
-
-impl WithSimd for Compute<'_> {
-    type Output = Map;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Map {
-        compute(self.step, self.inputs)
-    }
+    widest(
+        #[inline(always)]
+        || compute(step, inputs),
+    )
 }
 
 #[inline(always)]

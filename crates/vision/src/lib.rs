@@ -37,3 +37,4 @@ pub use roi::Roi;
 pub use smooth::BLACK;
 pub use squeeze::Squeeze;
 pub use track::{Followed, Tracker};
+pub use widest::widest;
