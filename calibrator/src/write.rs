@@ -82,6 +82,12 @@ impl<'a> Writer<'a> {
             match &step.op {
                 Op::Conv(conv) => self.conv(at, conv, inputs[0], step.inputs[0], &plain),
                 Op::Add => self.push("Add", &inputs, &plain, vec![]),
+                Op::Multiply => self.push("Mul", &inputs, &plain, vec![]),
+                Op::Subtract => self.push("Sub", &inputs, &plain, vec![]),
+                Op::Divide => self.push("Div", &inputs, &plain, vec![]),
+                Op::Join => self.push("Concat", &inputs, &plain, vec![integer("axis", 1)]),
+                Op::Log => self.push("Log", &inputs, &plain, vec![]),
+                Op::Root => self.push("Sqrt", &inputs, &plain, vec![]),
                 Op::Sigmoid => self.push("Sigmoid", &inputs, &plain, vec![]),
                 Op::Mean => self.push("GlobalAveragePool", &inputs, &plain, vec![]),
                 Op::Double => {

@@ -118,11 +118,24 @@ fn shapes<'a>(graph: &Graph<'a>) -> HashMap<&'a str, Vec<i64>> {
     for node in graph.nodes {
         let Some(input) = node.input.first().and_then(|name| shapes.get(name.as_str())) else { continue };
         let Some(output) = node.output.first() else { continue };
-        if let Some(shape) = result(graph, node, input) {
+        let shape = match node.op_type() {
+            "Concat" => joined(node, &shapes),
+            _ => result(graph, node, input),
+        };
+        if let Some(shape) = shape {
             shapes.insert(output, shape);
         }
     }
     shapes
+}
+
+/// Values one behind the other along the channels.
+fn joined(node: &NodeProto, shapes: &HashMap<&str, Vec<i64>>) -> Option<Vec<i64>> {
+    let parts: Vec<&Vec<i64>> = node.input.iter().map(|name| shapes.get(name.as_str())).collect::<Option<_>>()?;
+    let mut shape = (*parts.first()?).clone();
+    let channels = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part.first()?))?;
+    *shape.first_mut().filter(|_| number(node, "axis") == Some(1))? = channels;
+    Some(shape)
 }
 
 fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>> {
@@ -165,8 +178,8 @@ fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>
             Some(vec![*channels, (*height as f32 * high) as i64, (*width as f32 * wide) as i64])
         }
         (
-            "Add" | "Mul" | "Clip" | "Relu" | "Sigmoid" | "HardSwish" | "HardSigmoid" | "BatchNormalization" | "Cast"
-            | "Identity" | "Dropout" | "QuantizeLinear" | "DequantizeLinear",
+            "Add" | "Mul" | "Sub" | "Div" | "Log" | "Sqrt" | "Clip" | "Relu" | "Sigmoid" | "HardSwish" | "HardSigmoid"
+            | "BatchNormalization" | "Cast" | "Identity" | "Dropout" | "QuantizeLinear" | "DequantizeLinear",
             _,
         ) => Some(input.to_vec()),
         _ => None,

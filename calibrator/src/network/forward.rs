@@ -23,21 +23,47 @@ fn compute(step: &Step, inputs: &[&Map]) -> Map {
             let values = inputs[0].values.iter().zip(&inputs[1].values).map(|(a, b)| a + b).collect();
             Map { shape: inputs[0].shape, values }
         }
+        Op::Multiply => with(inputs[0], inputs[1], |a, b| a * b),
+        Op::Subtract => with(inputs[0], inputs[1], |a, b| a - b),
+        Op::Divide => with(inputs[0], inputs[1], |a, b| a / b),
+        Op::Join => {
+            let [first, height, width] = inputs[0].shape;
+            let values = [&inputs[0].values[..], &inputs[1].values].concat();
+            Map { shape: [first + inputs[1].shape[0], height, width], values }
+        }
+        Op::Log => each(inputs[0], f32::ln),
+        Op::Root => each(inputs[0], f32::sqrt),
         Op::Double => double(inputs[0]),
         Op::Mean => {
             let pixels = inputs[0].pixels() as f32;
             let values = inputs[0].channels().map(|channel| channel.iter().sum::<f32>() / pixels).collect();
             Map { shape: [inputs[0].shape[0], 1, 1], values }
         }
-        Op::Sigmoid => {
-            let values = inputs[0].values.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect();
-            Map { shape: inputs[0].shape, values }
-        }
+        Op::Sigmoid => each(inputs[0], |x| 1.0 / (1.0 + (-x).exp())),
     };
     if step.activation != Activation::None {
         result.values.iter_mut().for_each(|x| *x = step.activation.of(*x));
     }
     result
+}
+
+#[inline(always)]
+fn each(map: &Map, of: impl Fn(f32) -> f32) -> Map {
+    Map { shape: map.shape, values: map.values.iter().map(|&x| of(x)).collect() }
+}
+
+/// Each number of `map` with that of `other` in its place; `other` may have one channel, or one pixel, for all of `map`.
+#[inline(always)]
+fn with(map: &Map, other: &Map, of: impl Fn(f32, f32) -> f32) -> Map {
+    let mut values = Vec::with_capacity(map.values.len());
+    for (at, channel) in map.channels().enumerate() {
+        let beside = other.channels().nth(if other.shape[0] == 1 { 0 } else { at }).unwrap_or_default();
+        match beside {
+            [one] => values.extend(channel.iter().map(|&x| of(x, *one))),
+            _ => values.extend(channel.iter().zip(beside).map(|(&x, &y)| of(x, y))),
+        }
+    }
+    Map { shape: map.shape, values }
 }
 
 /// The results of a step for many pictures: `values` holds each value of the network for all of them.

@@ -45,6 +45,18 @@ pub enum Op {
     Conv(Conv),
     /// The sum of two values of one shape.
     Add,
+    /// The first value by the second one, which may have one channel, or one pixel, for all of the first.
+    Multiply,
+    /// The first value less the second one, as with [`Op::Multiply`].
+    Subtract,
+    /// The first value divided by the second one, as with [`Op::Multiply`].
+    Divide,
+    /// The channels of the first value, and then those of the second.
+    Join,
+    /// The natural logarithm.
+    Log,
+    /// The square root.
+    Root,
     /// Every pixel four times: twice the width and the height.
     Double,
     /// The mean of every channel.
@@ -187,7 +199,10 @@ impl Network {
             let [channels, height, width] = shapes[step.inputs[0]];
             shapes.push(match &step.op {
                 Op::Conv(conv) => [conv.outputs, conv.out(height), conv.out(width)],
-                Op::Add | Op::Sigmoid => [channels, height, width],
+                Op::Join => [channels + shapes[step.inputs[1]][0], height, width],
+                Op::Add | Op::Multiply | Op::Subtract | Op::Divide | Op::Log | Op::Root | Op::Sigmoid => {
+                    [channels, height, width]
+                }
                 Op::Double => [channels, height * 2, width * 2],
                 Op::Mean => [channels, 1, 1],
             });

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{Activation, Conv, Network, Op, Step};
 
 /// The operators that are understood.
-const KNOWN: &str = "Conv, BatchNormalization, Relu, Clip to 0…6, Add, Resize by 2, GlobalAveragePool, ReduceMean, \
-                     Flatten, Reshape, Squeeze, Gemm, Sigmoid, Identity, Dropout and Constant";
+const KNOWN: &str = "Conv, BatchNormalization, Relu, Clip to 0…6, Add, Mul, Sub, Div, Concat, Log, Sqrt, Resize by 2, \
+                     GlobalAveragePool, ReduceMean, Flatten, Reshape, Squeeze, Gemm, Sigmoid, Identity, Dropout and Constant";
 
 /// Reads a network; batch normalisation is folded into the convolution before it.
 ///
@@ -83,26 +83,29 @@ impl<'a> Reader<'a> {
                 ensure!((low, high) == (0.0, 6.0), "clips to {low}…{high}; only 0…6 is understood");
                 self.activate(node, Activation::Relu6)?;
             }
-            "Add" => {
-                let inputs = vec![self.value(node, 0)?, self.value(node, 1)?];
-                self.push(node, Op::Add, inputs);
+            "Add" => self.of_two(node, Op::Add)?,
+            "Mul" => self.of_two(node, Op::Multiply)?,
+            "Sub" => self.of_two(node, Op::Subtract)?,
+            "Div" => self.of_two(node, Op::Divide)?,
+            "Concat" => {
+                let (parts, axis) = (node.input.len(), attribute(node, "axis").and_then(|one| one.i));
+                ensure!(
+                    parts == 2 && axis == Some(1),
+                    "joins {parts} values along axis {axis:?}; only two along axis 1"
+                );
+                self.of_two(node, Op::Join)?;
             }
+            "Log" => self.of_one(node, Op::Log)?,
+            "Sqrt" => self.of_one(node, Op::Root)?,
             "Resize" => {
                 let scales = self.floats(node.input.get(2).map_or("", String::as_str))?;
                 ensure!(scales == [1.0, 1.0, 2.0, 2.0], "scales by {scales:?}; only 1, 1, 2, 2 is understood");
                 let mode = attribute(node, "mode").and_then(|one| one.s.clone()).unwrap_or_default();
                 ensure!(mode.is_empty() || &mode[..] == b"nearest", "only the mode nearest is understood");
-                let inputs = vec![self.value(node, 0)?];
-                self.push(node, Op::Double, inputs);
+                self.of_one(node, Op::Double)?;
             }
-            "GlobalAveragePool" | "ReduceMean" => {
-                let inputs = vec![self.value(node, 0)?];
-                self.push(node, Op::Mean, inputs);
-            }
-            "Sigmoid" => {
-                let inputs = vec![self.value(node, 0)?];
-                self.push(node, Op::Sigmoid, inputs);
-            }
+            "GlobalAveragePool" | "ReduceMean" => self.of_one(node, Op::Mean)?,
+            "Sigmoid" => self.of_one(node, Op::Sigmoid)?,
             // One pixel per channel is the same in every shape.
             "Flatten" | "Reshape" | "Squeeze" | "Identity" | "Dropout" => {
                 let value = self.value(node, 0)?;
@@ -117,6 +120,18 @@ impl<'a> Reader<'a> {
             }
             _ => bail!("this operator is not understood; expected {KNOWN}"),
         }
+        Ok(())
+    }
+
+    fn of_one(&mut self, node: &'a NodeProto, op: Op) -> Result<()> {
+        let inputs = vec![self.value(node, 0)?];
+        self.push(node, op, inputs);
+        Ok(())
+    }
+
+    fn of_two(&mut self, node: &'a NodeProto, op: Op) -> Result<()> {
+        let inputs = vec![self.value(node, 0)?, self.value(node, 1)?];
+        self.push(node, op, inputs);
         Ok(())
     }
 
@@ -287,7 +302,21 @@ fn check_channels(network: &Network) -> Result<()> {
                 conv.inputs
             ),
             Op::Add => ensure!(shapes[step.inputs[1]] == found, "node {:?}: adds values of two shapes", step.name),
-            Op::Double | Op::Mean | Op::Sigmoid => {}
+            Op::Multiply | Op::Subtract | Op::Divide => {
+                let other = shapes[step.inputs[1]];
+                let fits = found.iter().zip(other).all(|(&size, other)| other == size || other == 1);
+                ensure!(fits, "node {:?}: {found:?} with {other:?}; expected the same sizes, or 1", step.name);
+                let pixels = [found[1] * found[2], other[1] * other[2]];
+                ensure!(
+                    pixels[1] == pixels[0] || pixels[1] == 1,
+                    "node {:?}: {found:?} with {other:?}; expected as many pixels, or one",
+                    step.name
+                );
+            }
+            Op::Join => {
+                ensure!(shapes[step.inputs[1]][1..] == found[1..], "node {:?}: joins pictures of two sizes", step.name)
+            }
+            Op::Double | Op::Mean | Op::Log | Op::Root | Op::Sigmoid => {}
         }
     }
     Ok(())

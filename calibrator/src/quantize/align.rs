@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use crate::network::{Activation, Map, Network, Op};
+use crate::network::{Activation, Map, Network, Op, Step};
 
 /// Bins in which the most frequent number of a channel is looked for.
 const BINS: usize = 4096;
@@ -38,11 +38,13 @@ pub fn way(network: &Network, value: usize) -> Move {
     let step = &network.steps[at];
     let mut readers = network.readers(value).into_iter().map(|reader| &network.steps[reader]);
     let is_conv = |op: &Op| matches!(op, Op::Conv(_));
+    // What hands a shift on to the convolution that takes it out.
+    let hands_on = |step: &Step| {
+        matches!(step.op, Op::Add | Op::Double | Op::Mean | Op::Sigmoid) && step.activation == Activation::None
+    };
     match step.activation {
         _ if !is_conv(&step.op) => Move::Not,
-        Activation::None if readers.all(|reader| is_conv(&reader.op) || reader.activation == Activation::None) => {
-            Move::Shift
-        }
+        Activation::None if readers.all(|reader| is_conv(&reader.op) || hands_on(reader)) => Move::Shift,
         Activation::Relu | Activation::Relu6 if readers.all(|reader| is_conv(&reader.op)) => Move::Factor,
         _ => Move::Not,
     }

@@ -5,7 +5,8 @@ use crate::network::{Map, Network, Op};
 /// What integers a runtime is given, and for which values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// 0 to 255 with a zero point, for all that another step reads: ONNX Runtime then has integers from end to end.
+    /// 0 to 255 with a zero point, for all that a step reads which computes in integers: ONNX Runtime then has them from end to
+    /// end.
     Unsigned,
     /// −127 to 127 around zero, for what convolutions read. The result of the convolution before a sum is left as it is, so
     /// that TensorRT fuses both.
@@ -15,9 +16,22 @@ pub enum Format {
 impl Format {
     /// Whether each value of a network becomes an integer.
     pub fn rounded(self, network: &Network) -> Vec<bool> {
-        let is_rounded = |value: usize| match self {
-            Self::Unsigned => value < network.steps.len() && !matches!(network.steps[value].op, Op::Sigmoid),
-            Self::Signed => network.readers(value).iter().any(|&at| network.conv(at).is_some()),
+        let computes_in_integers =
+            |at: &usize| matches!(network.steps[*at].op, Op::Conv(_) | Op::Add | Op::Double | Op::Mean);
+        let is_rounded = |value: usize| {
+            let readers = network.readers(value);
+            let Some(maker) = value.checked_sub(1) else {
+                // What else reads the picture reads it as it is, and not as the convolutions want it.
+                return readers.iter().all(computes_in_integers);
+            };
+            match self {
+                // A convolution gives integers, whoever reads them, in order to compute with them; but not the logit.
+                Self::Unsigned if network.conv(maker).is_some() => {
+                    readers.iter().any(|&at| network.steps[at].op != Op::Sigmoid)
+                }
+                Self::Unsigned => readers.iter().any(computes_in_integers),
+                Self::Signed => readers.iter().any(|&at| network.conv(at).is_some()),
+            }
         };
         (0..=network.steps.len()).map(is_rounded).collect()
     }
