@@ -46,7 +46,7 @@ test-train: train-deps
 	cargo clippy --package anemia-trainer --features torch --all-targets -- --deny warnings
 	cargo test --package anemia-trainer --features torch
 
-# NVIDIA's TensorRT-RTX (170 MB to fetch) reads the networks of models/pallor and builds plans from them; no GPU is needed.
+# NVIDIA's TensorRT-RTX (170 MB to fetch) reads the networks of models and builds plans from them; no GPU is needed.
 test-tensorrt-rtx:
 	scripts/tensorrt-rtx.sh
 	ANEMIA_TENSORRT_RTX=$(CURDIR)/.deps/tensorrt-rtx/libanemia_tensorrt.so \

@@ -103,9 +103,9 @@ impl Fold {
 
     /// A network that is run as that of the fold: itself, or one that was made from it.
     pub fn engine(&self, network: &[u8], precision: Precision) -> Result<Box<dyn Engine>> {
-        let InputSpec { width, height, mean, std, smooth } = self.input;
-        let input =
-            Input { name: self.network.input.clone(), width: width as u32, height: height as u32, mean, std, smooth };
+        let InputSpec { width, height, mean, std, rim, smooth } = self.input;
+        let (name, width, height) = (self.network.input.clone(), width as u32, height as u32);
+        let input = Input { name, width, height, mean, std, rim, smooth };
         let output = Output { name: self.network.output.clone(), kind: OutputKind::Logit };
         let (path, task) = (self.file.as_path(), Task::Classify);
         let source = Source { path, network, task, input: &input, output: &output, precision };
@@ -130,6 +130,7 @@ fn read_fold(part: &Path, number: u32) -> Result<Fold> {
         height: network.shape[1],
         mean: numbers(&model, "mean").with_context(|| format!("{}", file.display()))?,
         std: numbers(&model, "std").with_context(|| format!("{}", file.display()))?,
+        rim: numbers::<1>(&model, "rim").with_context(|| format!("{}", file.display()))?[0] as u32,
         smooth: numbers::<1>(&model, "smooth").with_context(|| format!("{}", file.display()))?[0],
     };
     Ok(Fold { number, file, bytes, network, input, test })

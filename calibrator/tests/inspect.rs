@@ -26,19 +26,29 @@ fn inspect(model: &ModelProto, folder: &Path) -> String {
 
 /// The shipped network as TensorRT wants it, and as ONNX Runtime does.
 fn int8(folder: &Path) -> [ModelProto; 2] {
-    let fp32 = anemia_onnx::read(&common::project().join("models/pallor/fp32.onnx")).unwrap();
+    let fp32 = anemia_onnx::read(&common::project().join("models/mobilenet/fp32.onnx")).unwrap();
     let network = network::read(&fp32).unwrap();
     for seed in 0..3 {
         common::cutout(seed, 0.5).save(folder.join(format!("{seed}.png"))).unwrap();
     }
     let [_, height, width] = network.shape;
-    let spec = anemia_vision::InputSpec { width, height, mean: [0.5; 3], std: [0.5; 3], smooth: 0.0 };
+    let spec = anemia_vision::InputSpec { width, height, mean: [0.5; 3], std: [0.5; 3], rim: 0, smooth: 0.0 };
     let maps = pictures::cut_out_all(&pictures::find(folder).unwrap(), &spec).unwrap();
     let recipe = Recipe::find("paper").unwrap();
     [Format::Signed, Format::Unsigned].map(|format| {
         let quantized = quantize::int8(&network, &maps, format, &recipe).unwrap();
         if format == Format::Signed { write::int8_tensorrt(&quantized) } else { write::int8_onnxruntime(&quantized) }
     })
+}
+
+#[test]
+fn the_network_that_ships_follows_the_rules_of_boards() {
+    let folder = tempfile::tempdir().unwrap();
+    let board = anemia_onnx::read(&common::project().join("models/pallor/int8.tensorrt.onnx")).unwrap();
+    let said = inspect(&board, folder.path());
+    assert!(said.contains("TensorRT 8.2: the network follows") && said.contains("TensorRT 8.5: the network follows"));
+    // Every layer's size is known: 128 channels of every second pixel.
+    assert!(said.contains("128×64×64") && !said.contains(" ? "), "{said}");
 }
 
 #[test]

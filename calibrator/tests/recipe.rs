@@ -32,7 +32,7 @@ impl Bench {
             let one: RgbaImage = common::cutout(seed, (seed % 12) as f32 / 12.0);
             one.save(folder.path().join(format!("{seed:03}.png"))).unwrap();
         }
-        let bundle = Bundle::open(&common::project().join("models/pallor")).unwrap();
+        let bundle = Bundle::open(&common::project().join("models/mobilenet")).unwrap();
         let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
         let network = network::read(&anemia_onnx::decode(bytes.clone()).unwrap()).unwrap();
         let found = pictures::find(folder.path()).unwrap();

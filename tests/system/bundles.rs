@@ -66,7 +66,15 @@ pub fn write(folder: &Path, network: &[u8], expected: f32) {
         name: "root".into(),
         version: "0".into(),
         task: Task::Classify,
-        input: Input { name: "image".into(), width: 32, height: 32, mean: [0.0; 3], std: [1.0; 3], smooth: 0.0 },
+        input: Input {
+            name: "image".into(),
+            width: 32,
+            height: 32,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            rim: 0,
+            smooth: 0.0,
+        },
         output: Output { name: "probability".into(), kind: OutputKind::Probability },
         models: vec![ModelFile {
             precision: Precision::Fp32,

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Prediction, Summary};
 use anemia_vision::{CutOut, Frame, InputSpec, Roi};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use tch::Tensor;
 
 use crate::dataset::{self, Labelled, Protocol};
 use crate::files::{read_rows, write_rows};
-use crate::network::{Network, export, mobilenet_v2};
+use crate::network::{Network, export};
 use crate::output::{progress, say, tell};
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe};
 use crate::report::Report;
 use crate::run_folder::RunFolder;
 use crate::split::{check_folds, split};
@@ -43,10 +43,10 @@ pub(crate) struct Common {
     /// Folder with the pictures and folds.csv
     #[arg(long)]
     pub(crate) data: PathBuf,
-    /// Weights to start from: MobileNetV2 with torchvision's names, .safetensors or .pth
+    /// Weights that `mobilenet` and `paper` start from: MobileNetV2 with torchvision's names, .safetensors or .pth
     #[arg(long)]
-    pub(crate) pretrained: PathBuf,
-    /// `paper`, `best`, or a file
+    pub(crate) pretrained: Option<PathBuf>,
+    /// `best`, `mobilenet`, `paper`, or a file
     #[arg(long, default_value = "best")]
     pub(crate) recipe: String,
     /// Seed of everything that is drawn
@@ -68,7 +68,8 @@ pub(crate) struct Settings {
     pub(crate) device: String,
     pub(crate) pictures: usize,
     pub(crate) data_sha256: Sha256,
-    pub(crate) pretrained_sha256: Sha256,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pretrained_sha256: Option<Sha256>,
     pub(crate) version: String,
     pub(crate) libtorch: String,
     pub(crate) recipe: Recipe,
@@ -105,7 +106,10 @@ impl Cv {
 pub(crate) struct Prepared {
     pub(crate) labelled: Vec<Labelled>,
     pub(crate) pictures: Pictures,
-    pub(crate) pretrained: Pretrained,
+    pub(crate) network: Network,
+    pub(crate) conventions: Conventions,
+    /// What the training starts from; `None` for random numbers.
+    pretrained: Option<Pretrained>,
 }
 
 /// Reads pictures and weights, and sets libtorch up.
@@ -113,16 +117,28 @@ pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> 
     torch::set_up(common.threads)?;
     let labelled = dataset::read(&common.data, protocol)?;
     check_folds(&labelled)?;
-    let pretrained = Pretrained::read(&common.pretrained)?;
-    let pictures = read_pictures(&labelled, recipe, pretrained.conventions)?;
-    Ok(Prepared { labelled, pictures, pretrained })
+    let pretrained = match (recipe.network, &common.pretrained) {
+        (Kind::MobilenetV2, Some(file)) => Some(Pretrained::read(file)?),
+        (Kind::MobilenetV2, None) => {
+            bail!("recipe {}: learns from pretrained weights; expected --pretrained FILE", common.recipe)
+        }
+        (Kind::Colours, None) => None,
+        (Kind::Colours, Some(_)) => {
+            bail!("recipe {}: starts from random numbers; leave --pretrained away", common.recipe)
+        }
+    };
+    let conventions = pretrained.as_ref().map_or(Conventions::COLOURS, |one| one.conventions);
+    let pictures = read_pictures(&labelled, recipe, conventions)?;
+    let network = recipe.network.network(conventions.epsilon);
+    Ok(Prepared { labelled, pictures, network, conventions, pretrained })
 }
 
 /// The cut-outs of all pictures.
 pub(crate) fn read_pictures(labelled: &[Labelled], recipe: &Recipe, conventions: Conventions) -> Result<Pictures> {
     let size = recipe.size as usize;
     let Conventions { mean, std, .. } = conventions;
-    let bytes = cut_out(labelled, &InputSpec { width: size, height: size, mean, std, smooth: recipe.smooth })?;
+    let Recipe { rim, smooth, .. } = *recipe;
+    let bytes = cut_out(labelled, &InputSpec { width: size, height: size, mean, std, rim, smooth })?;
     let pixels = Tensor::from_slice(&bytes)
         .view([labelled.len() as i64, size as i64, size as i64, 3])
         .permute([0, 3, 1, 2])
@@ -165,6 +181,15 @@ fn cut_out(pictures: &[Labelled], spec: &InputSpec) -> Result<Vec<u8>> {
 }
 
 impl Prepared {
+    /// What a training begins with.
+    pub(crate) fn start(&self, seed: u64) -> Result<Weights> {
+        let device = torch::device();
+        match &self.pretrained {
+            Some(pretrained) => Weights::start(&self.network, pretrained, device, seed),
+            None => Ok(Weights::random(&self.network, device, seed as i64)),
+        }
+    }
+
     pub(crate) fn settings(
         &self,
         command: &'static str,
@@ -182,8 +207,10 @@ impl Prepared {
             device: format!("{:?}", torch::device()),
             pictures: self.labelled.len(),
             data_sha256: hash_of(&self.labelled, &self.pictures)?,
-            pretrained_sha256: Sha256::of_file(&common.pretrained)
-                .with_context(|| format!("{}", common.pretrained.display()))?,
+            pretrained_sha256: match &common.pretrained {
+                Some(file) => Some(Sha256::of_file(file).with_context(|| format!("{}", file.display()))?),
+                None => None,
+            },
             version: env!("CARGO_PKG_VERSION").into(),
             libtorch: torch::LIBTORCH.into(),
             recipe: recipe.clone(),
@@ -200,7 +227,7 @@ pub(crate) fn out_of_fold(
     networks: u32,
     folder: &RunFolder,
 ) -> Result<Vec<Prediction>> {
-    let network = mobilenet_v2(prepared.pretrained.conventions.epsilon);
+    let Prepared { network, conventions, .. } = prepared;
     let folds = check_folds(&prepared.labelled)?;
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {
@@ -218,22 +245,18 @@ pub(crate) fn out_of_fold(
                     let parts = split(&prepared.labelled, fold, inner, whole, common.seed + u64::from(member));
                     let seed = common.seed + u64::from(member);
                     let classifier =
-                        Classifier::new(&network, recipe, &prepared.pictures, &parts.train, parts.validation);
+                        Classifier::new(network, recipe, &prepared.pictures, &parts.train, parts.validation);
                     let bar = progress(recipe.epochs, &name);
                     let plan = recipe.plan(seed, u64::from(fold), &part, &bar);
-                    let weights = train(
-                        &classifier,
-                        &plan,
-                        Weights::start(&network, &prepared.pretrained, torch::device(), seed)?,
-                    )?;
-                    let logits = predict(&network, &prepared.pictures, &weights, &parts.test);
+                    let weights = train(&classifier, &plan, prepared.start(seed)?)?;
+                    let logits = predict(network, &prepared.pictures, &weights, &parts.test);
                     let rows: Vec<Prediction> = parts
                         .test
                         .iter()
                         .zip(logits)
                         .map(|(&index, logit)| prediction(&prepared.labelled[index], logit))
                         .collect();
-                    weights.write(&part.join("weights.safetensors"), prepared.pretrained.conventions)?;
+                    weights.write(&part.join("weights.safetensors"), *conventions)?;
                     write_rows(&table, &rows)?;
                     bar.finish_and_clear();
                     rows
@@ -242,8 +265,8 @@ pub(crate) fn out_of_fold(
             let file = part.join("fp32.onnx");
             if !file.exists() {
                 let trained = Pretrained::read(&part.join("weights.safetensors"))?;
-                let weights = Weights::start(&network, &trained, tch::Device::Cpu, 0)?;
-                write_network(&file, &network, &weights.values(), recipe, trained.conventions)?;
+                let weights = Weights::start(network, &trained, tch::Device::Cpu, 0)?;
+                write_network(&file, network, &weights.values(), recipe, trained.conventions)?;
             }
             if of_fold.is_empty() {
                 of_fold = found;
@@ -270,7 +293,7 @@ pub(crate) fn out_of_fold(
     Ok(all)
 }
 
-/// Writes the network of a fold for the calibrator; how its input is smoothed and normalised stands in the metadata.
+/// Writes the network of a fold for the calibrator; how its input is made stands in the metadata.
 pub(crate) fn write_network(
     path: &Path,
     network: &Network,
@@ -280,9 +303,10 @@ pub(crate) fn write_network(
 ) -> Result<()> {
     let mut model = export(network, values, i64::from(recipe.size), "logit")?;
     let Conventions { mean, std, .. } = conventions;
-    model.metadata_props = [("mean", &mean[..]), ("std", &std), ("smooth", &[recipe.smooth])]
-        .map(|(key, values)| anemia_onnx::numbers(key, values))
-        .into();
+    model.metadata_props =
+        [("mean", &mean[..]), ("std", &std), ("rim", &[recipe.rim as f32]), ("smooth", &[recipe.smooth])]
+            .map(|(key, values)| anemia_onnx::numbers(key, values))
+            .into();
     Ok(anemia_bundle::write_file(path, &anemia_onnx::encode(&model))?)
 }
 

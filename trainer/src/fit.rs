@@ -10,12 +10,12 @@ use clap::Args;
 use crate::bundle::{self, Content};
 use crate::cv::{self, Common, Prepared};
 use crate::dataset::{self, Protocol};
-use crate::network::{INPUT, export, mobilenet_v2};
+use crate::network::{INPUT, export};
 use crate::output::{progress, say};
-use crate::recipe::{Recipe, Select};
+use crate::recipe::{Kind, Recipe, Select};
 use crate::run_folder::RunFolder;
 use crate::split::check_folds;
-use crate::torch::{self, Classifier, Conventions, Epoch, Weights, train};
+use crate::torch::{Classifier, Conventions, Epoch, train};
 
 /// The share of anemic pictures that must lie above the threshold.
 const SENSITIVITY: f64 = 0.90;
@@ -89,7 +89,7 @@ impl Fit {
             .collect();
 
         let network = self.train_on_everything(&everything, &recipe)?;
-        let Conventions { mean, std, .. } = everything.pretrained.conventions;
+        let Conventions { mean, std, .. } = everything.conventions;
         let judged = calibrated(&measured[0].1, temperature);
         let card = card(self, &recipe, &training, &point, &summaries, &judged);
         let content = Content {
@@ -102,6 +102,7 @@ impl Fit {
                 height: recipe.size,
                 mean,
                 std,
+                rim: recipe.rim,
                 smooth: recipe.smooth,
             },
             output: Output { name: OUTPUT.into(), kind: OutputKind::Logit },
@@ -122,20 +123,18 @@ impl Fit {
             &self.run.join("all"),
             &prepared.settings("fit", &self.common, &self.protocol, recipe, 1)?,
         )?;
-        let network = mobilenet_v2(prepared.pretrained.conventions.epsilon);
         // There is nothing left to decide when to stop: the epochs are those of the recipe, or what the folds took.
         let mut recipe = recipe.clone();
         if recipe.patience.take().is_some() {
             recipe.epochs = self.typical_epochs(recipe.select)?;
         }
         let all: Vec<usize> = (0..prepared.labelled.len()).collect();
-        let classifier = Classifier::new(&network, &recipe, &prepared.pictures, &all, Vec::new());
+        let classifier = Classifier::new(&prepared.network, &recipe, &prepared.pictures, &all, Vec::new());
         let bar = progress(recipe.epochs, "all pictures");
         let plan = recipe.plan(self.common.seed, u64::from(u32::MAX), folder.path(), &bar);
-        let start = Weights::start(&network, &prepared.pretrained, torch::device(), self.common.seed)?;
-        let weights = train(&classifier, &plan, start)?;
+        let weights = train(&classifier, &plan, prepared.start(self.common.seed)?)?;
         bar.finish_and_clear();
-        let model = export(&network, &weights.values(), i64::from(recipe.size), OUTPUT)?;
+        let model = export(&prepared.network, &weights.values(), i64::from(recipe.size), OUTPUT)?;
         Ok(anemia_onnx::encode(&model))
     }
 
@@ -217,13 +216,18 @@ fn card(
     let between = share(&|one| one.probability >= low && one.probability < high);
     let mut text = format!(
         "# Model card: {} {}\n\nA screening aid, not a diagnosis: it gives no hemoglobin value and replaces no blood test.\n\n\
-         | | |\n|---|---|\n| what | MobileNetV2 with one logit, from a cut-out of the palpebral conjunctiva, {}×{} RGB |\n\
+         | | |\n|---|---|\n| what | {} with one logit, from a cut-out of the palpebral conjunctiva, {}×{} RGB |\n\
          | precision | fp32 |\n| trained on | {} |\n| label | anemic below {:.1} g/dL; ages {} to {} months |\n\
          | operating point | temperature {:.3}; non_anemic below {:.3}, anemic from {:.3}, indeterminate between |\n\n\
          ## What was measured\n\nOut of fold: each picture was judged by a network of the same recipe that was not trained on its fold. The network \
          in this bundle was trained on all pictures and cannot be measured on them. 95 % bootstrap intervals over photographs.\n\n| |",
         fit.name,
         fit.model_version,
+        match recipe.network {
+            Kind::MobilenetV2 => "MobileNetV2",
+            Kind::Colours =>
+                "a network of the colours of single pixels, their mean and their deviation over the tissue,",
+        },
         recipe.size,
         recipe.size,
         training.data,

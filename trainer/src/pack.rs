@@ -70,6 +70,7 @@ impl Pack {
                 height: self.size,
                 mean: [0.5; 3],
                 std: [0.5; 3],
+                rim: 0,
                 smooth: 0.0,
             },
             output: Output { name: self.output.clone(), kind: OutputKind::Probability },

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cv::{self, prediction};
 use crate::dataset::{self, Protocol};
 use crate::files::{read_rows, write_rows};
-use crate::network::{fold, mobilenet_v2};
+use crate::network::fold;
 use crate::output::{progress, say, tell};
 use crate::recipe::Recipe;
 use crate::run_folder::RunFolder;
@@ -118,7 +118,7 @@ impl Qat {
                 Some(rows) => rows,
                 None => {
                     let weights = start(number)?;
-                    let network = mobilenet_v2(weights.conventions.epsilon);
+                    let network = recipe.network.network(weights.conventions.epsilon);
                     let floats = Weights::start(&network, &weights, tch::Device::Cpu, 0)?;
                     let (network, values) = fold(&network, &floats.values())?;
                     let begin = Weights::of(&network, &values, torch::device())?;

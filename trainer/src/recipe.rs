@@ -7,17 +7,34 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
+use crate::network::{Network, colours, mobilenet_v2};
 use crate::torch::{Epoch, Plan};
+
+/// The recipes that need no file.
+const PRESETS: [(&str, &str); 3] = [
+    ("best", include_str!("../recipes/best.yaml")),
+    ("mobilenet", include_str!("../recipes/mobilenet.yaml")),
+    ("paper", include_str!("../recipes/paper.yaml")),
+];
 
 /// A recipe, as it stands in a file of `trainer/recipes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
+    /// What is trained.
+    pub network: Kind,
     /// Width and height of the network's input in pixels; a multiple of 32.
     pub size: u32,
+    /// Width, in pixels of the input, of the rim of tissue that every cut-out loses; 0 to 16.
+    #[serde(default)]
+    pub rim: u32,
     /// Standard deviation, in pixels of the input, of the Gaussian that takes fine detail out of every cut-out; 0 to 16.
     #[serde(default)]
     pub smooth: f32,
+    /// Width and height of the square that as many pixels of tissue make, drawn anew in every step, which the network learns from
+    /// instead of the picture; only for a network to which their places are all the same. 0 for the picture.
+    #[serde(default)]
+    pub pixels: u32,
     /// Most passes over the training pictures.
     pub epochs: u32,
     /// Stop when the inner validation did not get better for more than so many epochs, and go back to its best; without
@@ -49,6 +66,26 @@ pub struct Recipe {
     pub frozen_statistics: bool,
     /// What is done to pictures while training.
     pub augmentation: Augmentation,
+}
+
+/// A kind of classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// MobileNetV2, from pretrained weights.
+    MobilenetV2,
+    /// The network of colours, from random numbers.
+    Colours,
+}
+
+impl Kind {
+    /// The network itself; `epsilon` is that of its normalisations.
+    pub(crate) fn network(self, epsilon: f64) -> Network {
+        match self {
+            Self::MobilenetV2 => mobilenet_v2(epsilon),
+            Self::Colours => colours(epsilon),
+        }
+    }
 }
 
 /// Which figure of the inner validation decides.
@@ -113,15 +150,24 @@ pub struct Augmentation {
     pub noise: f32,
 }
 
+impl Augmentation {
+    /// Whether pictures stay where they are.
+    pub(crate) fn is_still(&self) -> bool {
+        let Self { mirror, upside_down, rotation_degrees, shift, scale, .. } = *self;
+        !mirror && !upside_down && [rotation_degrees, shift] == [0.0; 2] && scale == [1.0; 2]
+    }
+}
+
 impl Recipe {
-    /// The preset `paper` or `best`, or a file.
+    /// A preset, or a file.
     pub fn find(name: &str) -> Result<Self> {
-        let (origin, text) = match name {
-            "paper" => ("recipe paper".to_owned(), include_str!("../recipes/paper.yaml").to_owned()),
-            "best" => ("recipe best".to_owned(), include_str!("../recipes/best.yaml").to_owned()),
-            file => {
-                let read = std::fs::read_to_string(Path::new(file));
-                (file.to_owned(), read.with_context(|| format!("{file}: neither `paper` nor `best` nor a file"))?)
+        let (origin, text) = match PRESETS.iter().find(|(preset, _)| *preset == name) {
+            Some((preset, text)) => (format!("recipe {preset}"), (*text).to_owned()),
+            None => {
+                let names: Vec<&str> = PRESETS.iter().map(|(preset, _)| *preset).collect();
+                let read = std::fs::read_to_string(Path::new(name));
+                let context = || format!("{name}: neither a file nor one of the recipes {}", names.join(", "));
+                (name.to_owned(), read.with_context(context)?)
             }
         };
         let recipe: Self = serde_yaml::from_str(&text).with_context(|| origin.clone())?;
@@ -151,8 +197,16 @@ impl Recipe {
             "size: {}; expected a multiple of 32 from 32 to 1024",
             self.size
         );
+        let most = InputSpec::MOST_RIM;
+        ensure!(self.rim <= most, "rim: {}; expected 0 to {most}", self.rim);
         let most = InputSpec::MOST_SMOOTH;
         ensure!((0.0..=most).contains(&self.smooth), "smooth: {}; expected 0 to {most}", self.smooth);
+        ensure!(
+            self.pixels == 0 || (self.network == Kind::Colours && self.pixels <= self.size),
+            "pixels: {}; expected 0, or, for a network of colours, at most {}",
+            self.pixels,
+            self.size
+        );
         ensure!(self.epochs > 0 && self.batch > 1, "epochs must be at least 1 and batch at least 2");
         let rates = [self.learning_rate, self.head_rate];
         ensure!(rates.iter().all(|rate| *rate > 0.0), "learning_rate and head_rate must be greater than 0");
@@ -187,8 +241,7 @@ mod tests {
 
     #[test]
     fn the_presets_can_be_read_and_a_wrong_file_is_named() {
-        Recipe::find("paper").unwrap();
-        Recipe::find("best").unwrap();
+        PRESETS.iter().for_each(|(preset, _)| drop(Recipe::find(preset).unwrap()));
         let error = format!("{:#}", Recipe::find("/does/not/exist.yaml").unwrap_err());
         assert!(error.contains("/does/not/exist.yaml") && error.contains("paper"), "{error}");
     }

@@ -65,10 +65,19 @@ pub struct Input {
     pub mean: [f32; 3],
     /// Per channel, greater than 0.
     pub std: [f32; 3],
+    /// Width, in pixels, of the rim of tissue that a cut-out loses; 0 to 16, and 0 for a locator.
+    #[serde(default, skip_serializing_if = "is_none")]
+    #[schemars(range(min = 0, max = 16))]
+    pub rim: u32,
     /// Standard deviation, in pixels, of the Gaussian that takes fine detail out of a cut-out; 0 to 16, and 0 for a locator.
     #[serde(default, skip_serializing_if = "is_nothing")]
     #[schemars(range(min = 0.0, max = 16.0))]
     pub smooth: f32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
+fn is_none(rim: &u32) -> bool {
+    *rim == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
@@ -80,7 +89,7 @@ impl Input {
     /// The same in the words of the pixel crate.
     pub fn spec(&self) -> InputSpec {
         let (width, height) = (self.width as usize, self.height as usize);
-        InputSpec { width, height, mean: self.mean, std: self.std, smooth: self.smooth }
+        InputSpec { width, height, mean: self.mean, std: self.std, rim: self.rim, smooth: self.smooth }
     }
 }
 
@@ -246,9 +255,15 @@ impl Manifest {
         if input.std.iter().any(|std| !(std.is_finite() && *std > 0.0)) || input.mean.iter().any(|m| !m.is_finite()) {
             return Some("input: mean must be finite and std greater than 0".into());
         }
-        let most = if self.task == Task::Classify { InputSpec::MOST_SMOOTH } else { 0.0 };
-        if !(0.0..=most).contains(&input.smooth) {
-            return Some(format!("input: smooth: {}; expected 0 to {most} for this task", input.smooth));
+        let (rim, smooth) = match self.task {
+            Task::Classify => (InputSpec::MOST_RIM, InputSpec::MOST_SMOOTH),
+            Task::Locate => (0, 0.0),
+        };
+        if input.rim > rim {
+            return Some(format!("input: rim: {}; expected 0 to {rim} for this task", input.rim));
+        }
+        if !(0.0..=smooth).contains(&input.smooth) {
+            return Some(format!("input: smooth: {}; expected 0 to {smooth} for this task", input.smooth));
         }
         if self.models.is_empty() {
             return Some("models: expected at least one".into());

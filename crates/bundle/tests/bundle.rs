@@ -22,7 +22,15 @@ fn manifest() -> Manifest {
         name: "pallor".into(),
         version: "1.2.3".into(),
         task: Task::Classify,
-        input: Input { name: "image".into(), width: 224, height: 224, mean: [0.5; 3], std: [0.5; 3], smooth: 0.0 },
+        input: Input {
+            name: "image".into(),
+            width: 224,
+            height: 224,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            rim: 0,
+            smooth: 0.0,
+        },
         output: Output { name: "probability".into(), kind: OutputKind::Probability },
         models: vec![ModelFile {
             precision: Precision::Fp32,

@@ -5,11 +5,12 @@
 
 use crate::quality::{SPECULAR, is_specular};
 use crate::resample::{Filter, grow};
+use crate::rim::Rim;
 use crate::smooth::Smooth;
 use crate::widest::widest;
 use crate::{Frame, Roi};
 
-/// What a network expects: size and smoothness in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
+/// What a network expects: size, rim and smoothness in pixels, and per channel `value = (byte / 255 − mean) / std`, planes R, G, B.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InputSpec {
     /// Width in pixels.
@@ -20,11 +21,15 @@ pub struct InputSpec {
     pub mean: [f32; 3],
     /// Divides each channel after the subtraction; never 0.
     pub std: [f32; 3],
+    /// Width, in pixels, of the rim that a cut-out loses.
+    pub rim: u32,
     /// Standard deviation, in pixels, of the Gaussian that takes fine detail out of a cut-out; 0 leaves it in.
     pub smooth: f32,
 }
 
 impl InputSpec {
+    /// Most pixels of `rim`.
+    pub const MOST_RIM: u32 = 16;
     /// Most pixels of `smooth`.
     pub const MOST_SMOOTH: f32 = 16.0;
 
@@ -64,6 +69,7 @@ pub struct CutOut {
     masked_row: Vec<[u8; 4]>,
     narrow: Vec<u8>,
     sums: Vec<i32>,
+    rim: Rim,
     smooth: Smooth,
 }
 
@@ -125,9 +131,12 @@ impl CutOut {
         }
     }
 
-    /// The cut-out that a network expects: as [`CutOut::cut`], and smoothed.
+    /// The cut-out that a network expects: as [`CutOut::cut`], without its rim, and smoothed.
     pub fn cut_for(&mut self, spec: &InputSpec, frame: &Frame, roi: &Roi) {
         self.cut(frame, roi, spec.width, spec.height);
+        if spec.rim > 0 {
+            self.rim.take_away(&mut self.pixels, spec.width, spec.height, spec.rim);
+        }
         if spec.smooth > 0.0 {
             self.smooth.apply(&mut self.pixels, spec.width, spec.height, spec.smooth);
         }

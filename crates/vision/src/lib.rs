@@ -6,7 +6,8 @@
 //! 1. [`Frame`]: one picture, 8-bit sRGB, read from a file ([`read_picture`]) or from a camera ([`RawReader`]).
 //! 2. [`Locator`]: finds the palpebral conjunctiva and describes it as a [`Roi`] (mask and box).
 //! 3. [`Quality`]: measures whether the tissue can be judged at all.
-//! 4. [`CutOut`]: ROI over black, cropped to its box, resized to the network's input, and smoothed as the network wants it.
+//! 4. [`CutOut`]: ROI over black, cropped to its box, resized to the network's input, without its rim and smoothed as the
+//!    network wants it.
 //!
 //! [`phantom`] renders eyes with a known mask and a known pallor, for demonstrations and tests.
 
@@ -20,6 +21,7 @@ mod picture;
 mod quality;
 mod raw;
 mod resample;
+mod rim;
 mod roi;
 mod smooth;
 mod squeeze;

@@ -81,7 +81,7 @@ fn add(sums: &mut [[f32; 4]], values: &[[f32; 4]], weight: f32) {
 }
 
 #[inline(always)]
-fn is_tissue(pixel: &[u8]) -> bool {
+pub(crate) fn is_tissue(pixel: &[u8]) -> bool {
     pixel.iter().map(|&value| i32::from(value)).sum::<i32>() > i32::from(BLACK)
 }
 

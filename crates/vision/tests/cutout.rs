@@ -84,7 +84,7 @@ fn only_the_tissue_inside_its_box_is_seen() {
 
 #[test]
 fn the_input_holds_planes_of_normalised_values() {
-    let spec = InputSpec { width: 2, height: 1, mean: [0.5, 0.0, 0.5], std: [0.5, 1.0, 0.25], smooth: 0.0 };
+    let spec = InputSpec { width: 2, height: 1, mean: [0.5, 0.0, 0.5], std: [0.5, 1.0, 0.25], rim: 0, smooth: 0.0 };
     let mut input = vec![0.0; spec.len()];
     spec.write(&[0, 255, 51, 255, 0, 255], &mut input);
     for (value, expected) in input.iter().zip([-1.0, 1.0, 1.0, 0.0, -1.2, 2.0]) {
@@ -106,7 +106,7 @@ fn striped(width: usize, height: usize) -> (Frame, Roi) {
 #[test]
 fn smoothing_takes_detail_out_of_tissue_and_nothing_of_the_black_in() {
     let (frame, roi) = striped(64, 64);
-    let spec = InputSpec { width: 64, height: 64, mean: [0.5; 3], std: [0.5; 3], smooth: 2.0 };
+    let spec = InputSpec { width: 64, height: 64, mean: [0.5; 3], std: [0.5; 3], rim: 0, smooth: 2.0 };
     let mut cutout = CutOut::new();
     cutout.cut_for(&spec, &frame, &roi);
     for (at, pixel) in cutout.pixels().chunks_exact(3).enumerate() {
@@ -135,6 +135,28 @@ fn smoothing_takes_detail_out_of_tissue_and_nothing_of_the_black_in() {
 }
 
 #[test]
+fn the_rim_goes_and_a_narrow_strip_keeps_its_middle() {
+    let left = |width: usize, height: usize, rim: u32| {
+        let mut frame = Frame::new(64, 64);
+        frame.rgb_mut().fill(150);
+        let mut roi = Roi::default();
+        // The corners belong to the ROI's box, and the rest of the rim of the box does not.
+        let inside = |x: usize, y: usize| (1..=width).contains(&x) && (1..=height).contains(&y);
+        roi.set_from(0, 0, 64, 64, |x, y| inside(x, y) || (x % 63 == 0 && y % 63 == 0));
+        let spec = InputSpec { width: 64, height: 64, mean: [0.5; 3], std: [0.5; 3], rim, smooth: 0.0 };
+        let mut cutout = CutOut::new();
+        cutout.cut_for(&spec, &frame, &roi);
+        let tissue = |at: usize| cutout.pixels()[at * 3..][..3] == [150; 3];
+        let found: Vec<(usize, usize)> = (0..64 * 64).filter(|&at| tissue(at)).map(|at| (at % 64, at / 64)).collect();
+        (found.len(), *found.iter().min().unwrap(), *found.iter().max().unwrap())
+    };
+    assert_eq!(left(20, 30, 3), (14 * 24, (4, 4), (17, 27)));
+    // Five rows, three, and one would be too little.
+    assert_eq!(left(40, 5, 3), (38 * 3, (2, 2), (39, 4)));
+    assert_eq!(left(62, 62, 1), (60 * 60, (2, 2), (61, 61)));
+}
+
+#[test]
 fn a_box_is_clipped_to_the_frame() {
     let frame = pattern(20, 10);
     let mut roi = Roi::default();
@@ -156,11 +178,25 @@ proptest! {
         prop_assert!(cutout.pixels().iter().all(|&byte| byte == value));
     }
 
+    /// Whatever the tissue: no panic, nothing else changes, and a quarter stays.
+    #[test]
+    fn any_rim_can_be_taken_away(size in 8usize..70, rim in 1u32..=16) {
+        let (frame, roi) = striped(size, size);
+        let (mut whole, mut less) = (CutOut::new(), CutOut::new());
+        whole.cut(&frame, &roi, size, size);
+        let spec = InputSpec { width: size, height: size, mean: [0.5; 3], std: [0.5; 3], rim, smooth: 0.0 };
+        less.cut_for(&spec, &frame, &roi);
+        let pairs = || whole.pixels().chunks_exact(3).zip(less.pixels().chunks_exact(3));
+        prop_assert!(pairs().all(|(before, after)| after == before || after == [0; 3]));
+        let count = |is: &dyn Fn((&[u8], &[u8])) -> bool| pairs().filter(|pair| is(*pair)).count();
+        prop_assert!(count(&|(_, after)| after != [0; 3]) * 4 >= count(&|(before, _)| before != [0; 3]));
+    }
+
     /// Whatever the tissue and the strength: no panic, no colour that was not there, and a uniform tissue stays uniform.
     #[test]
     fn anything_can_be_smoothed(size in 8usize..70, smooth in 0.01f32..16.0, value in 3u8..=255) {
         let mut cutout = CutOut::new();
-        let spec = InputSpec { width: size, height: size, mean: [0.5; 3], std: [0.5; 3], smooth };
+        let spec = InputSpec { width: size, height: size, mean: [0.5; 3], std: [0.5; 3], rim: 0, smooth };
         let (frame, roi) = striped(size, size);
         cutout.cut_for(&spec, &frame, &roi);
         prop_assert!(cutout.pixels().iter().all(|&byte| byte <= 200));

@@ -7,7 +7,7 @@ use anemia_onnx::{float_tensor, float_value, integer, integers, model, node, wor
 use anyhow::Result;
 
 use super::fold::{fold, value};
-use super::{Conv, Network, Op};
+use super::{COLOURS, Conv, Network, Op, STRIDE, colour_matrix, tissue};
 
 /// Name of the picture in the graph.
 pub const INPUT: &str = "image";
@@ -68,15 +68,32 @@ impl Writer<'_> {
                 self.push("GlobalAveragePool", inputs, &mean);
                 self.push("Flatten", &[&mean], name);
             }
-            Op::Linear { name: weights, inputs: from, outputs } => {
+            Op::Tissue => {
+                let (weights, bias) = tissue();
+                self.pointwise(name, &[1, 3, 1, 1], &weights, &[bias], inputs[0]);
+            }
+            Op::Colours => {
+                let (logarithms, both) = (format!("{name}.logarithms"), format!("{name}.both"));
+                self.push("Log", inputs, &logarithms);
+                self.push("Concat", &[inputs[0], &logarithms], &both).attribute = vec![integer("axis", 1)];
+                let (weights, bias) = colour_matrix();
+                let count = COLOURS as i64;
+                self.pointwise(name, &[count, count, 1, 1], &weights, &bias, &both);
+            }
+            Op::Statistics => self.statistics(inputs[0], inputs[1], name),
+            Op::Linear { name: weights, inputs: from, outputs, relu6, .. } => {
                 let (matrix, shift) = (format!("{weights}.weight"), format!("{weights}.bias"));
                 self.constants.push(float_tensor(&matrix, &[*outputs, *from], self.value(&matrix)?));
                 self.constants.push(float_tensor(&shift, &[*outputs], self.value(&shift)?));
-                self.push("Gemm", &[inputs[0], &matrix, &shift], name).attribute = vec![integer("transB", 1)];
+                let out = self.before_relu6(*relu6, name);
+                self.push("Gemm", &[inputs[0], &matrix, &shift], &out).attribute = vec![integer("transB", 1)];
             }
         }
         match op {
-            Op::Conv(Conv { relu6: true, .. }) | Op::Add { relu6: true } => {
+            Op::Conv(Conv { relu6: true, .. })
+            | Op::Add { relu6: true }
+            | Op::Linear { relu6: true, .. }
+            | Op::Tissue => {
                 self.push("Clip", &[&self.before_relu6(true, name), "zero", "six"], name);
             }
             _ => {}
@@ -99,6 +116,43 @@ impl Writer<'_> {
             integer("group", conv.groups),
         ];
         Ok(())
+    }
+
+    /// A convolution with a kernel of one pixel and numbers that nobody trained.
+    fn pointwise(&mut self, name: &str, shape: &[i64; 4], weights: &[f32], bias: &[f32], input: &str) {
+        let (weight, shift) = (format!("{name}.weight"), format!("{name}.bias"));
+        self.constants.push(float_tensor(&weight, shape, weights));
+        self.constants.push(float_tensor(&shift, &shape[..1], bias));
+        let out = self.before_relu6(shape[0] == 1, name);
+        self.push("Conv", &[input, &weight, &shift], &out).attribute = vec![
+            integers("kernel_shape", &[1; 2]),
+            integers("strides", &[STRIDE; 2]),
+            integers("pads", &[0; 4]),
+            integer("group", 1),
+        ];
+    }
+
+    /// Mean and deviation over the tissue. The mean goes away before the squares, so that 16 bits are enough.
+    fn statistics(&mut self, input: &str, tissue: &str, name: &str) {
+        let part = |part: &str| format!("{name}.{part}");
+        let share = part("share");
+        self.push("GlobalAveragePool", &[tissue], &share);
+        let (mean, variance) = (part("mean"), part("variance"));
+        self.mean_inside(input, tissue, &share, &mean);
+        let (distance, square, deviation, both) = (part("distance"), part("square"), part("deviation"), part("both"));
+        self.push("Sub", &[input, &mean], &distance);
+        self.push("Mul", &[&distance, &distance], &square);
+        self.mean_inside(&square, tissue, &share, &variance);
+        self.push("Sqrt", &[&variance], &deviation);
+        self.push("Concat", &[&mean, &deviation], &both).attribute = vec![integer("axis", 1)];
+        self.push("Flatten", &[&both], name);
+    }
+
+    fn mean_inside(&mut self, value: &str, tissue: &str, share: &str, mean: &str) {
+        let (inside, sum) = (format!("{mean}.inside"), format!("{mean}.sum"));
+        self.push("Mul", &[value, tissue], &inside);
+        self.push("GlobalAveragePool", &[&inside], &sum);
+        self.push("Div", &[&sum, share], mean);
     }
 
     fn before_relu6(&self, relu6: bool, name: &str) -> String {

@@ -15,7 +15,8 @@ pub fn mobilenet_v2(epsilon: f64) -> Network {
     let mut at = *bottlenecks.last().expect("there are seven stages");
     at = build.conv(conv(bottlenecks.len(), "0", "1", 320, 1280, 1, 1, 1, true), at);
     at = build.step(Op::Mean, &[at]);
-    build.step(Op::Linear { name: "classifier.1".into(), inputs: 1280, outputs: 1 }, &[at]);
+    let name = "classifier.1".into();
+    build.step(Op::Linear { name, norm: None, inputs: 1280, outputs: 1, relu6: false }, &[at]);
     build.finish(epsilon)
 }
 

@@ -1,10 +1,13 @@
 //! Networks as lists of steps: libtorch runs and trains them, the exporter writes them as ONNX.
 
+mod colours;
 mod export;
 mod fold;
 mod locator;
 mod mobilenet;
 
+pub(crate) use colours::{COLOURS, STRIDE, colour_matrix, tissue};
+pub use colours::{MEAN, STD, colours};
 pub use export::{INPUT, export};
 pub(crate) use fold::fold;
 pub use locator::lid_net;
@@ -42,14 +45,26 @@ pub enum Op {
     Double,
     /// The mean of every channel; dropout after it while training.
     Mean,
+    /// Where a picture has tissue: 6 in a pixel of tissue and 0 in a black one, for every second pixel of every second row.
+    Tissue,
+    /// What a pixel of a picture is described by, for every second pixel of every second row: the three channels, red and blue
+    /// over green as logarithms, and the mean of the three logarithms, about as large as each other.
+    Colours,
+    /// Mean and standard deviation of every channel of the first value over the tissue, which is the second one; dropout
+    /// after them while training.
+    Statistics,
     /// Numbers from numbers.
     Linear {
         /// Name of its weights.
         name: String,
+        /// Name of the batch normalisation before it.
+        norm: Option<String>,
         /// Numbers in.
         inputs: i64,
         /// Numbers out.
         outputs: i64,
+        /// Whether ReLU6 follows.
+        relu6: bool,
     },
 }
 
@@ -117,31 +132,35 @@ impl Parameter {
 }
 
 impl Network {
-    /// Every array of numbers, in the order of the steps: kernel, scale, shift, running mean, running variance.
+    /// Every array of numbers, in the order of the steps, and in each of them in the order of computing: kernel, scale, shift,
+    /// running mean, running variance, matrix.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut all = Vec::new();
         let mut add = |name: String, shape: &[i64], role| all.push(Parameter { name, shape: shape.to_vec(), role });
+        let normalise = |add: &mut dyn FnMut(String, &[i64], Role), norm: &str, channels: i64| {
+            add(format!("{norm}.weight"), &[channels], Role::Scale);
+            add(format!("{norm}.bias"), &[channels], Role::Shift);
+            add(format!("{norm}.running_mean"), &[channels], Role::RunningMean);
+            add(format!("{norm}.running_var"), &[channels], Role::RunningVariance);
+        };
         for step in &self.steps {
             match &step.op {
                 Op::Conv(conv) => {
                     let shape = [conv.outputs, conv.inputs / conv.groups, conv.kernel, conv.kernel];
                     add(format!("{}.weight", conv.name), &shape, Role::Kernel);
-                    let outputs = [conv.outputs];
                     match &conv.norm {
-                        Some(norm) => {
-                            add(format!("{norm}.weight"), &outputs, Role::Scale);
-                            add(format!("{norm}.bias"), &outputs, Role::Shift);
-                            add(format!("{norm}.running_mean"), &outputs, Role::RunningMean);
-                            add(format!("{norm}.running_var"), &outputs, Role::RunningVariance);
-                        }
-                        None => add(format!("{}.bias", conv.name), &outputs, Role::Shift),
+                        Some(norm) => normalise(&mut add, norm, conv.outputs),
+                        None => add(format!("{}.bias", conv.name), &[conv.outputs], Role::Shift),
                     }
                 }
-                Op::Linear { name, inputs, outputs } => {
+                Op::Linear { name, norm, inputs, outputs, .. } => {
+                    if let Some(norm) = norm {
+                        normalise(&mut add, norm, *inputs);
+                    }
                     add(format!("{name}.weight"), &[*outputs, *inputs], Role::Matrix);
                     add(format!("{name}.bias"), &[*outputs], Role::Shift);
                 }
-                Op::Add { .. } | Op::Double | Op::Mean => {}
+                Op::Add { .. } | Op::Double | Op::Mean | Op::Tissue | Op::Colours | Op::Statistics => {}
             }
         }
         all

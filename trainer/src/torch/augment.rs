@@ -15,6 +15,9 @@ pub(crate) fn normalise(pictures: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Ten
 
 /// Changes each picture of `pictures`, bytes `[n, 3, size, size]`, at random; what comes in from outside is black.
 pub(crate) fn augment(pictures: &Tensor, how: &Augmentation, random: &mut impl Rng) -> Tensor {
+    if how.is_still() {
+        return spoil(pictures.to_kind(Kind::Float), how, random);
+    }
     let size = pictures.size();
     let transforms: Vec<f32> = (0..size[0]).flat_map(|_| transform(how, random)).collect();
     let transforms = Tensor::from_slice(&transforms).view([size[0], 2, 3]).to_device(pictures.device());
@@ -22,6 +25,22 @@ pub(crate) fn augment(pictures: &Tensor, how: &Augmentation, random: &mut impl R
     // Bilinear, zeros outside, and the same meaning of a corner as the grid.
     let pictures = pictures.to_kind(Kind::Float).grid_sampler(&grid, 0, 0, false);
     spoil(pictures, how, random)
+}
+
+/// Draws `side` × `side` pixels of tissue of each picture, and gives them as a picture without a shape, `[n, 3, side, side]`. Where
+/// a picture has less tissue, the others are black.
+pub(crate) fn draw_pixels(pictures: &Tensor, side: u32) -> Tensor {
+    let (count, side) = (pictures.size()[0], i64::from(side));
+    let chances = tissue(pictures).flatten(1, -1);
+    let chances = chances.rand_like() * chances;
+    let (_, places) = chances.topk(side * side, 1, true, false);
+    let places = places.unsqueeze(1).expand([count, 3, side * side], false);
+    pictures.flatten(2, -1).gather(2, &places, false).view([count, 3, side, side])
+}
+
+/// 1 where a picture has tissue, `[n, 1, height, width]`: it has no other black than the one around it, or hardly.
+fn tissue(pictures: &Tensor) -> Tensor {
+    pictures.sum_dim_intlist([1].as_slice(), true, Kind::Float).gt(f64::from(BLACK)).to_kind(Kind::Float)
 }
 
 /// Gives each picture the light, the blur and the noise of another camera; the black around the tissue stays black.
@@ -37,8 +56,7 @@ fn spoil(mut pictures: Tensor, how: &Augmentation, random: &mut impl Rng) -> Ten
     };
     let gains = (row(-how.light, how.light, 1) + row(-how.tint, how.tint, 3)).exp();
     let (blur, noise) = (row(0.0, how.blur, 1), row(0.0, how.noise, 1));
-    // A picture has no other black than the one around the tissue, or hardly.
-    let tissue = pictures.sum_dim_intlist([1].as_slice(), true, Kind::Float).gt(f64::from(BLACK)).to_kind(Kind::Float);
+    let tissue = tissue(&pictures);
     if how.light > 0.0 || how.tint > 0.0 {
         pictures *= gains;
     }
@@ -133,6 +151,18 @@ mod tests {
         // Six standard deviations of noise on 80 beside a factor of at most exp(0.3).
         assert!((0.02..0.3 + 6.0 * 2.0 / 50.0).contains(&most), "{most}");
         assert!(greatest(ratio.get(0) - ratio.get(1)) > 0.01, "each picture is changed by itself");
+    }
+
+    #[test]
+    fn pixels_are_drawn_from_the_tissue_and_stay_together() {
+        let [before, _] = spoilt(&STILL);
+        tch::manual_seed(1);
+        // There are 16 × 16 of them, all alike; of 20 × 20 the rest is black.
+        let drawn = draw_pixels(&before, 20);
+        let colour = Tensor::from_slice(&[150.0f32, 80.0, 90.0]).view([1, 3, 1, 1]);
+        let tissue = drawn.eq_tensor(&colour).all_dim(1, true);
+        assert_eq!(tissue.sum(Kind::Int64).int64_value(&[]), 2 * 256);
+        assert_eq!(greatest(drawn * tissue.logical_not()), 0.0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand_pcg::Pcg64;
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Epoch, Mode, Task, Weights, augment, forward, normalise};
+use super::{Epoch, Mode, Task, Weights, augment, draw_pixels, forward, normalise};
 use crate::network::{Network, Parameter, Role};
 use crate::recipe::{Draw, Recipe};
 
@@ -106,6 +106,7 @@ impl Task for Classifier<'_> {
     fn loss(&self, weights: &Weights, batch: &[usize], random: &mut Pcg64) -> (Tensor, f64) {
         let recipe = self.recipe;
         let pictures = augment(&self.pictures.pixels(batch), &recipe.augmentation, random);
+        let pictures = if recipe.pixels > 0 { draw_pixels(&pictures, recipe.pixels) } else { pictures };
         let pictures = normalise(&pictures, self.pictures.mean, self.pictures.std);
         let labels: Vec<f32> = batch.iter().map(|&index| f32::from(u8::from(self.pictures.anemic[index]))).collect();
         let labels = Tensor::from_slice(&labels).to_device(weights.trained.device());

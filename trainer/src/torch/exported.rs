@@ -4,19 +4,20 @@ use anemia_bundle::{Bundle, Input, OperatingPoint, Output, OutputKind, Precision
 use anemia_engine::EngineOptions;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Mode, Weights, forward};
+use super::{Mode, Weights, forward, normalise};
 use crate::bundle::{Content, write};
-use crate::network::{INPUT, Network, export, lid_net, mobilenet_v2};
+use crate::network::{INPUT, MEAN, Network, STD, colours, export, lid_net, mobilenet_v2};
 
 const SIZE: i64 = 96;
 const TRAIN: Mode = Mode { batch_statistics: |_| true, dropout: 0.0 };
 
 /// The output of both for one picture.
-fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
+fn both(network: &Network, task: Task, [mean, std]: [f32; 2]) -> (Vec<f32>, Vec<f32>) {
     let mut weights = Weights::random(network, Device::Cpu, 5);
     // Statistics as a training would leave them, far from 0 and 1.
     no_grad(|| {
-        let pictures = Tensor::randn([8, 3, SIZE, SIZE], (Kind::Float, Device::Cpu));
+        let pictures = Tensor::randint(256, [8, 3, SIZE, SIZE], (Kind::Uint8, Device::Cpu));
+        let pictures = normalise(&pictures, [mean; 3], [std; 3]);
         for _ in 0..4 {
             let _ = forward(network, &weights, &pictures, TRAIN);
         }
@@ -34,8 +35,9 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
             name: INPUT.into(),
             width: SIZE as u32,
             height: SIZE as u32,
-            mean: [0.5; 3],
-            std: [0.5; 3],
+            mean: [mean; 3],
+            std: [std; 3],
+            rim: 0,
             smooth: 0.0,
         },
         output: Output { name: "answer".into(), kind: OutputKind::Logit },
@@ -60,8 +62,9 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
     anemia_engine::self_test(&bundle, engine.as_mut()).unwrap();
 
     // Half of the picture is black, as outside the tissue.
-    let picture = Tensor::rand([1, 3, SIZE, SIZE], (Kind::Float, Device::Cpu)) * 1.9 - 0.9;
-    let _ = picture.narrow(3, 0, SIZE / 2).fill_(-1.0);
+    let picture = Tensor::randint_low(8, 256, [1, 3, SIZE, SIZE], (Kind::Uint8, Device::Cpu));
+    let _ = picture.narrow(3, 0, SIZE / 2).fill_(0);
+    let picture = normalise(&picture, [mean; 3], [std; 3]);
     let flat = Vec::<f32>::try_from(&picture.view(-1)).unwrap();
     engine.input().copy_from_slice(&flat);
     let found = engine.run().unwrap().to_vec();
@@ -71,8 +74,12 @@ fn both(network: &Network, task: Task) -> (Vec<f32>, Vec<f32>) {
 
 #[test]
 fn exported_networks_give_the_same_numbers() {
-    for (network, task) in [(mobilenet_v2(1e-3), Task::Classify), (lid_net(1e-3), Task::Locate)] {
-        let (found, expected) = both(&network, task);
+    for (network, task, conventions) in [
+        (mobilenet_v2(1e-3), Task::Classify, [0.5; 2]),
+        (colours(1e-3), Task::Classify, [MEAN, STD]),
+        (lid_net(1e-3), Task::Locate, [0.5; 2]),
+    ] {
+        let (found, expected) = both(&network, task, conventions);
         assert_eq!(found.len(), expected.len());
         let scale = expected.iter().fold(1.0f32, |most, value| most.max(value.abs()));
         for (found, expected) in found.iter().zip(&expected) {

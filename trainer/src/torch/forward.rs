@@ -3,14 +3,14 @@
 use tch::{Kind, Tensor};
 
 use super::Weights;
-use crate::network::{Network, Op};
+use crate::network::{COLOURS, Network, Op, STRIDE, colour_matrix, tissue};
 
 /// How a network is run.
 #[derive(Clone, Copy)]
 pub(crate) struct Mode {
     /// Whether the normalisation of this name takes the statistics of the batch, and moves the running ones.
     pub(crate) batch_statistics: fn(&str) -> bool,
-    /// The share of numbers that a mean over the picture loses.
+    /// The share of numbers that what is left of the picture, its means or its statistics, loses.
     pub(crate) dropout: f64,
 }
 
@@ -85,14 +85,62 @@ pub(crate) fn forward_between(
                 let mean = input.mean_dim([2, 3].as_slice(), false, None::<Kind>);
                 mean.dropout(mode.dropout, mode.dropout > 0.0)
             }
-            Op::Linear { .. } => {
+            Op::Tissue => {
+                let (weights, bias) = tissue();
+                pointwise(input, &[1, 3, 1, 1], &weights, &[bias]).clamp(0.0, 6.0)
+            }
+            Op::Colours => {
+                let (weights, bias) = colour_matrix();
+                let count = COLOURS as i64;
+                pointwise(&Tensor::cat(&[input, &input.log()], 1), &[count, count, 1, 1], &weights, &bias)
+            }
+            Op::Statistics => statistics(input, &values[step.inputs[1]]),
+            Op::Linear { norm, outputs, relu6, .. } => {
+                let input = match norm {
+                    Some(norm) => {
+                        let (scale, shift, mean, variance) = (next(), next(), next(), next());
+                        let (scale, shift, train) = (Some(scale), Some(shift), (mode.batch_statistics)(norm));
+                        let value = input.batch_norm(
+                            scale,
+                            shift,
+                            Some(mean),
+                            Some(variance),
+                            train,
+                            0.1,
+                            network.epsilon,
+                            true,
+                        );
+                        value.dropout(mode.dropout, mode.dropout > 0.0)
+                    }
+                    None => input.shallow_clone(),
+                };
                 let (matrix, shift) = (between.weights(next()), next());
-                input.linear(&matrix, Some(&shift)).squeeze_dim(1)
+                let mut value = input.linear(&matrix, Some(&shift));
+                if *relu6 {
+                    value = value.relu6_();
+                }
+                if *outputs == 1 { value.squeeze_dim(1) } else { value }
             }
         };
         values.push(between.value(at + 1, value));
     }
     values.pop().expect("a network has at least one step")
+}
+
+/// A convolution with a kernel of one pixel and numbers that nobody trains.
+fn pointwise(input: &Tensor, shape: &[i64], weights: &[f32], bias: &[f32]) -> Tensor {
+    let constant = |values: &[f32]| Tensor::from_slice(values).to_device(input.device());
+    input.conv2d(&constant(weights).view(shape), Some(&constant(bias)), [STRIDE; 2], [0, 0], [1, 1], 1)
+}
+
+/// Mean and deviation of every channel over the tissue, `[n, 2 · channels]`.
+fn statistics(input: &Tensor, tissue: &Tensor) -> Tensor {
+    let mean = |value: &Tensor| value.mean_dim([2, 3].as_slice(), true, None::<Kind>);
+    let share = mean(tissue);
+    let middle = mean(&(input * tissue)) / &share;
+    let variance = mean(&((input - &middle).square() * tissue)) / &share;
+    // Where nothing varies, the root has no gradient.
+    Tensor::cat(&[middle, variance.clamp_min(1e-12).sqrt()], 1).flatten(1, -1)
 }
 
 /// The same values in the order in memory that libtorch computes fastest with.

@@ -16,7 +16,7 @@ mod training;
 mod weights;
 
 pub(crate) use adam::Adam;
-pub(crate) use augment::{augment, normalise};
+pub(crate) use augment::{augment, draw_pixels, normalise};
 pub(crate) use classifier::{Classifier, Pictures, predict};
 pub(crate) use forward::{Mode, forward};
 pub(crate) use locator::{Eyes, Locator, locate};

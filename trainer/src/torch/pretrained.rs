@@ -11,6 +11,7 @@ use candle_core::{DType, Device};
 use tch::Tensor;
 
 use super::read_tensors;
+use crate::network::{MEAN, STD};
 
 /// The mean and deviation of ImageNet, which torchvision's networks are fed with.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -19,7 +20,7 @@ const LEGACY: &[u8; 15] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50
 /// The names of the conventions in a file.
 const NAMES: [&str; 3] = ["conventions.epsilon", "conventions.mean", "conventions.std"];
 
-/// What weights were trained with, and have to be used with.
+/// What a network was trained with, and has to be used with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Conventions {
     /// Added to the variance in the batch normalisations.
@@ -31,6 +32,9 @@ pub(crate) struct Conventions {
 }
 
 impl Conventions {
+    /// Those of the network of colours, which starts from random numbers.
+    pub(crate) const COLOURS: Self = Self { epsilon: 1e-5, mean: [MEAN; 3], std: [STD; 3] };
+
     /// As tensors with names, to be written beside the weights.
     pub(crate) fn to_tensors(self) -> [(&'static str, Tensor); 3] {
         let values =

@@ -23,7 +23,7 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Random kernels (He et al. 2015, fan out), scales of 1, everything else 0.
+    /// Random kernels (He et al. 2015, fan out) and matrices, scales of 1, everything else 0.
     pub(crate) fn random(network: &Network, device: Device, seed: i64) -> Self {
         tch::manual_seed(seed);
         let parameters = network.parameters();
@@ -36,7 +36,9 @@ impl Weights {
                     let fan_out = if parameter.shape[1] == 1 { fan_out / parameter.shape[0] } else { fan_out };
                     Tensor::randn([length], options) * (2.0 / fan_out as f64).sqrt()
                 }
-                Role::Matrix => Tensor::randn([length], options) * 0.01,
+                // The answer starts at nearly 0; numbers in between keep their size.
+                Role::Matrix if parameter.shape[0] == 1 => Tensor::randn([length], options) * 0.01,
+                Role::Matrix => Tensor::randn([length], options) * (1.0 / parameter.shape[1] as f64).sqrt(),
                 Role::Scale | Role::RunningVariance => Tensor::ones([length], options),
                 Role::Shift | Role::RunningMean => Tensor::zeros([length], options),
             }

@@ -68,6 +68,7 @@ pub fn bundle_with(network: &[u8], files: &[(&str, &[u8])], edit: impl FnOnce(&m
             height: SIDE as u32,
             mean: [0.0; 3],
             std: [1.0; 3],
+            rim: 0,
             smooth: 0.0,
         },
         output: Output { name: "probability".into(), kind: OutputKind::Probability },
