@@ -169,6 +169,10 @@ impl Pipeline {
             return Err(Stop::Rejected(reason));
         }
         self.cutout.cut_for(&self.input, frame, &self.roi);
+        // Also where the gate is open to every picture: a network that looks at tissue has none to look at.
+        if !self.cutout.has_tissue() {
+            return Err(Stop::Rejected(Rejection::TooDark));
+        }
         self.input.write(self.cutout.pixels(), self.engine.input());
         times.cutout = watch.lap();
         let output = self.engine.run().map(|values| values[0]);

@@ -100,6 +100,18 @@ fn bad_pictures_get_a_line_each_and_the_good_ones_go_on() {
 }
 
 #[test]
+fn a_black_picture_is_too_dark_even_where_the_gate_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("black.png");
+    image::RgbaImage::from_pixel(200, 100, image::Rgba([2, 2, 2, 255])).save(&picture).unwrap();
+    let output = anemiad().args(["analyze", "--json", "--no-gate", "--roi", "alpha"]).arg(&picture).output().unwrap();
+    let (stdout, stderr, code) = texts(&output);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let line = &lines(&stdout)[0];
+    assert_eq!((line["verdict"].as_str(), line["reason"].as_str()), (Some("retake"), Some("too_dark")), "{line}");
+}
+
+#[test]
 fn folders_without_pictures_and_missing_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let output = anemiad().arg("analyze").arg(folder.path()).arg("/does/not/exist.png").output().unwrap();

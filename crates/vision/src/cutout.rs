@@ -6,7 +6,7 @@
 use crate::quality::{SPECULAR, is_specular};
 use crate::resample::{Filter, grow};
 use crate::rim::Rim;
-use crate::smooth::Smooth;
+use crate::smooth::{Smooth, is_tissue};
 use crate::widest::widest;
 use crate::{Frame, Roi};
 
@@ -145,6 +145,11 @@ impl CutOut {
     /// The last cut-out, `width * height * 3` bytes of R, G, B.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// Whether any pixel of the last cut-out is not black, as [`BLACK`](crate::BLACK) has it.
+    pub fn has_tissue(&self) -> bool {
+        self.pixels.chunks_exact(3).any(is_tissue)
     }
 
     /// Width of the last cut-out in pixels.
