@@ -137,6 +137,8 @@ impl Subscriber {
         if let Some((user, password)) = user {
             options.set_credentials(user, password);
         }
+        // A broker with several listeners opens one after the other.
+        eventually("a listener of the broker", || TcpStream::connect(("127.0.0.1", port)).ok());
         let (client, mut connection) = Client::new(options, 16);
         client.subscribe("anemia/#", QoS::AtLeastOnce).unwrap();
         let (out, messages) = channel();
