@@ -26,7 +26,7 @@ pub fn fold(network: &Network, values: &HashMap<String, Vec<f32>>) -> Result<(Ne
                 if let Some(norm) = norm.take() {
                     let normalisation = Normalisation::read(&norm, network.epsilon, values)?;
                     for (row, bias) in matrix.chunks_exact_mut(*inputs as usize).zip(&mut bias) {
-                        normalisation.into_row(row, bias);
+                        normalisation.fold_into(row, bias);
                     }
                 }
                 (&*name, matrix, bias)
@@ -71,7 +71,7 @@ impl Normalisation {
     }
 
     /// Takes it into a row of a matrix and its bias.
-    fn into_row(&self, row: &mut [f32], bias: &mut f32) {
+    fn fold_into(&self, row: &mut [f32], bias: &mut f32) {
         let moved: f64 = row.iter().zip(&self.offsets).map(|(&weight, offset)| f64::from(weight) * offset).sum();
         *bias = (f64::from(*bias) + moved) as f32;
         for (weight, factor) in row.iter_mut().zip(&self.factors) {
