@@ -69,6 +69,7 @@ impl Quantize {
         let drawn = pictures::draw(&pictures::find(&self.data)?, self.pictures as usize, self.seed)?;
         let maps = pictures::cut_out_all(&drawn, &manifest.input.spec())?;
         pictures::check(&drawn, &maps)?;
+        check_reading(&network, &bundle, &fp32).with_context(|| format!("{}", path.display()))?;
         say(format_args!(
             "recipe {}, {} calibration pictures of {}",
             self.recipe_name(),
@@ -172,6 +173,24 @@ impl Quantize {
         }
         Ok(())
     }
+}
+
+/// Refuses a network that was not understood as it was meant: what is computed here must be what ONNX Runtime says.
+fn check_reading(network: &network::Network, bundle: &Bundle, fp32: &ModelFile) -> Result<()> {
+    let mut engine = anemia_engine::load(bundle, fp32.precision, &EngineOptions::default())?;
+    for test in &bundle.manifest().selftest {
+        anemia_engine::answer_to(test, bundle, engine.as_mut())?;
+        let picture = network::Map { shape: network.shape, values: engine.input().to_vec() };
+        let own = network.values(&picture, |_, _| ()).pop().map_or(f32::NAN, |map| map.values[0]);
+        let expected = engine.run()?[0];
+        ensure!(
+            (own - expected).abs() <= 1e-3 * expected.abs().max(1.0),
+            "{}: ONNX Runtime says {expected}, and the network as it was read {own}; a node of it is understood wrongly, please \
+             report it",
+            test.path
+        );
+    }
+    Ok(())
 }
 
 /// Tells in the model card which precisions there are now; a card that told before is told anew.

@@ -130,10 +130,24 @@ fn read_fold(part: &Path, number: u32) -> Result<Fold> {
         height: network.shape[1],
         mean: numbers(&model, "mean").with_context(|| format!("{}", file.display()))?,
         std: numbers(&model, "std").with_context(|| format!("{}", file.display()))?,
-        rim: numbers::<1>(&model, "rim").with_context(|| format!("{}", file.display()))?[0] as u32,
+        rim: rim_of(&model).with_context(|| format!("{}", file.display()))?,
         smooth: numbers::<1>(&model, "smooth").with_context(|| format!("{}", file.display()))?[0],
     };
     Ok(Fold { number, file, bytes, network, input, test })
+}
+
+/// The rim that cut-outs lose; files of earlier versions have none.
+fn rim_of(model: &ModelProto) -> Result<u32> {
+    if !model.metadata_props.iter().any(|entry| entry.key() == "rim") {
+        return Ok(0);
+    }
+    let [rim] = numbers(model, "rim")?;
+    ensure!(
+        (0.0..=InputSpec::MOST_RIM as f32).contains(&rim),
+        "its metadata has a rim of {rim}; expected 0 to {}",
+        InputSpec::MOST_RIM
+    );
+    Ok(rim as u32)
 }
 
 fn numbers<const N: usize>(model: &ModelProto, key: &str) -> Result<[f32; N]> {

@@ -12,7 +12,8 @@ use anemia_bundle::{Bundle, Precision};
 use anemia_calibrator::quantize::{self, Format};
 use anemia_calibrator::{Recipe, network, pictures, write};
 use anemia_engine::{EngineOptions, Source, load_network, self_test};
-use anemia_onnx::proto::{ModelProto, TensorProto};
+use anemia_onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use anemia_onnx::{float_tensor, float_value, integer, integers, model, node};
 use image::{Rgba, RgbaImage};
 
 fn calibrate(arguments: &[&str]) -> Command {
@@ -356,6 +357,8 @@ fn what_cannot_be_quantized_is_refused_in_one_line() {
     refused(&["--precisions", "int8,fp16,int8"], "int8 is there twice");
     refused(&["--recipe", "none"], "expected `paper`, `best` or a YAML file");
     RgbaImage::from_pixel(60, 40, Rgba([0, 0, 0, 255])).save(data.join("black.png")).unwrap();
+    refused(&["--pictures", "4"], "black.png: all but black; no tissue is left of it");
+    RgbaImage::from_pixel(60, 40, Rgba([180, 80, 80, 255])).save(data.join("black.png")).unwrap();
     refused(&["--pictures", "4"], "black.png: has the same colour everywhere");
     std::fs::write(data.join("black.png"), b"not a picture").unwrap();
     refused(&["--pictures", "4"], "black.png");
@@ -377,7 +380,7 @@ fn a_locator_is_refused() {
 fn networks_with_faults_are_refused_by_the_name_of_the_node() {
     let bundle = Bundle::open(&bundle(MOBILENET)).unwrap();
     let bytes = bundle.read_model(bundle.model(Precision::Fp32).unwrap()).unwrap();
-    let refused = |change: &dyn Fn(&mut anemia_onnx::proto::GraphProto), expected: &str| {
+    let refused = |change: &dyn Fn(&mut GraphProto), expected: &str| {
         let mut model = anemia_onnx::decode(bytes.clone()).unwrap();
         change(model.graph.as_mut().unwrap());
         let error = format!("{:#}", network::read(&model).unwrap_err());
@@ -388,4 +391,66 @@ fn networks_with_faults_are_refused_by_the_name_of_the_node() {
     refused(&|graph| graph.initializer[2].data_location = Some(1), "in another file");
     refused(&|graph| graph.node[3].input[0] = "nowhere".into(), "is not computed before it");
     refused(&|graph| graph.input.clear(), "0 inputs");
+}
+
+/// A picture of 3 × 4 × 4, a convolution with a kernel of one pixel, whose result is `x`, and then `nodes`.
+fn small(nodes: Vec<NodeProto>, output: &str) -> ModelProto {
+    let identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+    let mut conv = node("Conv", &["image", "kernel"], &["x"]);
+    conv.attribute = vec![integers("kernel_shape", &[1; 2])];
+    model(GraphProto {
+        node: std::iter::once(conv).chain(nodes).collect(),
+        initializer: vec![float_tensor("kernel", &[3, 3, 1, 1], &identity), float_tensor("two", &[], &[2.0])],
+        input: vec![float_value("image", &[1, 3, 4, 4])],
+        output: vec![float_value(output, &[1, 3, 4, 4])],
+        ..Default::default()
+    })
+}
+
+#[test]
+fn what_would_be_understood_wrongly_is_refused() {
+    let refused = |nodes: Vec<NodeProto>, expected: &str| {
+        let error = format!("{:#}", network::read(&small(nodes, "out")).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    };
+    let mean = |axes: &[i64], keep: i64| {
+        let mut mean = node("ReduceMean", &["x"], &["mean"]);
+        mean.attribute = vec![integers("axes", axes), integer("keepdims", keep)];
+        mean
+    };
+    let divide = || node("Div", &["x", "mean"], &["out"]);
+    refused(vec![mean(&[1], 1), divide()], "the mean over the axes [1]");
+    refused(vec![mean(&[-2, -1], 0), divide()], "has a height and a width, and the other does not");
+    refused(vec![node("Mul", &["x", "two"], &["out"])], "input \"two\" is a constant");
+    assert_eq!(network::read(&small(vec![mean(&[-2, -1], 1), divide()], "out")).unwrap().steps.len(), 3);
+}
+
+#[test]
+fn a_picture_may_be_summed() {
+    let network = network::read(&small(vec![node("Add", &["image", "x"], &["out"])], "out")).unwrap();
+    let pictures: Vec<network::Map> = (0..4)
+        .map(|seed| network::Map {
+            shape: [3, 4, 4],
+            values: (0..48).map(|at| ((at * 7 + seed) % 11) as f32).collect(),
+        })
+        .collect();
+    for recipe in ["best", "paper"] {
+        let recipe = Recipe::find(recipe).unwrap();
+        quantize::int4(&network, &pictures, 1000, &recipe).unwrap();
+        quantize::int8(&network, &pictures, Format::Unsigned, &recipe).unwrap();
+        quantize::int8(&network, &pictures, Format::Signed, &recipe).unwrap();
+    }
+}
+
+#[test]
+fn what_a_logarithm_reads_is_not_rounded_to_nothing() {
+    let nodes = vec![node("Log", &["x"], &["out"])];
+    let network = network::read(&small(nodes, "out")).unwrap();
+    // 0.001 is nothing on a grid of 256 steps up to 4.
+    let values = (0..48).map(|at| if at % 2 == 0 { 0.001 } else { 4.0 }).collect();
+    let pictures = vec![network::Map { shape: [3, 4, 4], values }; 4];
+    for format in [Format::Unsigned, Format::Signed] {
+        let int8 = quantize::int8(&network, &pictures, format, &Recipe::find("best").unwrap()).unwrap();
+        assert_eq!(int8.values[1].grid, None, "{format:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Prediction, Summary};
 use anemia_vision::{CutOut, Frame, InputSpec, Roi};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use tch::Tensor;
@@ -175,6 +175,7 @@ fn cut_out(pictures: &[Labelled], spec: &InputSpec) -> Result<Vec<u8>> {
     for one in pictures {
         dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
         cutout.cut_for(spec, &frame, &roi);
+        ensure!(cutout.has_tissue(), "{}: all but black; no tissue is left of it", one.picture.display());
         all.extend_from_slice(cutout.pixels());
     }
     Ok(all)
@@ -265,7 +266,7 @@ pub(crate) fn out_of_fold(
             let file = part.join("fp32.onnx");
             if !file.exists() {
                 let trained = Pretrained::read(&part.join("weights.safetensors"))?;
-                let weights = Weights::start(network, &trained, tch::Device::Cpu, 0)?;
+                let weights = Weights::trained(network, &trained, tch::Device::Cpu)?;
                 write_network(&file, network, &weights.values(), recipe, trained.conventions)?;
             }
             if of_fold.is_empty() {

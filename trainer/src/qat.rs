@@ -119,7 +119,7 @@ impl Qat {
                 None => {
                     let weights = start(number)?;
                     let network = recipe.network.network(weights.conventions.epsilon);
-                    let floats = Weights::start(&network, &weights, tch::Device::Cpu, 0)?;
+                    let floats = Weights::trained(&network, &weights, tch::Device::Cpu)?;
                     let (network, values) = fold(&network, &floats.values())?;
                     let begin = Weights::of(&network, &values, torch::device())?;
                     let (test, rest): (Vec<usize>, Vec<usize>) =

@@ -120,6 +120,7 @@ fn shapes<'a>(graph: &Graph<'a>) -> HashMap<&'a str, Vec<i64>> {
         let Some(output) = node.output.first() else { continue };
         let shape = match node.op_type() {
             "Concat" => joined(node, &shapes),
+            "Add" | "Mul" | "Sub" | "Div" => Some(larger(node, &shapes, input)),
             _ => result(graph, node, input),
         };
         if let Some(shape) = shape {
@@ -136,6 +137,13 @@ fn joined(node: &NodeProto, shapes: &HashMap<&str, Vec<i64>>) -> Option<Vec<i64>
     let channels = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part.first()?))?;
     *shape.first_mut().filter(|_| number(node, "axis") == Some(1))? = channels;
     Some(shape)
+}
+
+/// What two values make of which the smaller one stands for many.
+fn larger(node: &NodeProto, shapes: &HashMap<&str, Vec<i64>>, first: &[i64]) -> Vec<i64> {
+    let size = |shape: &[i64]| shape.iter().try_fold(1i64, |product, size| product.checked_mul(*size));
+    let second = node.input.get(1).and_then(|name| shapes.get(name.as_str()));
+    second.filter(|second| size(second) > size(first)).cloned().unwrap_or_else(|| first.to_vec())
 }
 
 fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>> {
@@ -178,8 +186,8 @@ fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>
             Some(vec![*channels, (*height as f32 * high) as i64, (*width as f32 * wide) as i64])
         }
         (
-            "Add" | "Mul" | "Sub" | "Div" | "Log" | "Sqrt" | "Clip" | "Relu" | "Sigmoid" | "HardSwish" | "HardSigmoid"
-            | "BatchNormalization" | "Cast" | "Identity" | "Dropout" | "QuantizeLinear" | "DequantizeLinear",
+            "Log" | "Sqrt" | "Clip" | "Relu" | "Sigmoid" | "HardSwish" | "HardSigmoid" | "BatchNormalization" | "Cast"
+            | "Identity" | "Dropout" | "QuantizeLinear" | "DequantizeLinear",
             _,
         ) => Some(input.to_vec()),
         _ => None,

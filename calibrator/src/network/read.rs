@@ -1,6 +1,6 @@
 //! From an fp32 ONNX graph to a list of steps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anemia_onnx::proto::attribute_proto::AttributeType;
 use anemia_onnx::proto::tensor_proto::{DataLocation, DataType};
@@ -21,7 +21,8 @@ const KNOWN: &str = "Conv, BatchNormalization, Relu, Clip to 0…6, Add, Mul, Su
 /// finite, and networks that are quantized already.
 pub fn read(model: &ModelProto) -> Result<Network> {
     let graph = model.graph.as_ref().context("the model has no graph")?;
-    let mut reader = Reader { graph, constants: HashMap::new(), values: HashMap::new(), steps: Vec::new() };
+    let mut reader =
+        Reader { graph, constants: HashMap::new(), values: HashMap::new(), flat: HashSet::new(), steps: Vec::new() };
     for tensor in &graph.initializer {
         reader.constants.insert(tensor.name(), tensor);
     }
@@ -64,6 +65,8 @@ struct Reader<'a> {
     constants: HashMap<&'a str, &'a TensorProto>,
     /// The number of each value that is there, by its name in the graph.
     values: HashMap<&'a str, usize>,
+    /// The values that are numbers in a row, without height and width.
+    flat: HashSet<&'a str>,
     steps: Vec<Step>,
 }
 
@@ -104,7 +107,17 @@ impl<'a> Reader<'a> {
                 ensure!(mode.is_empty() || &mode[..] == b"nearest", "only the mode nearest is understood");
                 self.of_one(node, Op::Double)?;
             }
-            "GlobalAveragePool" | "ReduceMean" => self.of_one(node, Op::Mean)?,
+            "GlobalAveragePool" => self.of_one(node, Op::Mean)?,
+            "ReduceMean" => {
+                let mut axes = self.axes(node)?;
+                axes.iter_mut().filter(|axis| **axis < 0).for_each(|axis| *axis += 4);
+                axes.sort_unstable();
+                ensure!(
+                    axes == [2, 3],
+                    "the mean over the axes {axes:?}; only that over the pixels, 2 and 3, is understood"
+                );
+                self.of_one(node, Op::Mean)?;
+            }
             "Sigmoid" => self.of_one(node, Op::Sigmoid)?,
             // One pixel per channel is the same in every shape.
             "Flatten" | "Reshape" | "Squeeze" | "Identity" | "Dropout" => {
@@ -120,7 +133,38 @@ impl<'a> Reader<'a> {
             }
             _ => bail!("this operator is not understood; expected {KNOWN}"),
         }
+        if self.is_flat(node) {
+            self.flat.insert(&node.output[0]);
+        }
         Ok(())
+    }
+
+    /// Whether the result of a node has lost the axes of height and width.
+    fn is_flat(&self, node: &NodeProto) -> bool {
+        match node.op_type() {
+            "Flatten" | "Squeeze" | "Gemm" => true,
+            "ReduceMean" => attribute(node, "keepdims").and_then(|one| one.i) == Some(0),
+            "Reshape" => {
+                let shape = node.input.get(1).and_then(|name| self.constants.get(name.as_str()));
+                shape.is_none_or(|shape| shape.dims != [4])
+            }
+            _ => node.input.first().is_some_and(|name| self.flat.contains(name.as_str())),
+        }
+    }
+
+    /// The axes of a node, which are an attribute, or since opset 18 a constant.
+    fn axes(&self, node: &NodeProto) -> Result<Vec<i64>> {
+        if let Some(axes) = attribute(node, "axes") {
+            return Ok(axes.ints.clone());
+        }
+        let constant = node.input.get(1).and_then(|name| self.constants.get(name.as_str()));
+        let constant = constant.context("expected axes as an attribute or a constant")?;
+        let bytes = constant.raw_data();
+        Ok(if bytes.is_empty() {
+            constant.int64_data.clone()
+        } else {
+            bytes.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes).collect()
+        })
     }
 
     fn of_one(&mut self, node: &'a NodeProto, op: Op) -> Result<()> {
@@ -131,6 +175,11 @@ impl<'a> Reader<'a> {
 
     fn of_two(&mut self, node: &'a NodeProto, op: Op) -> Result<()> {
         let inputs = vec![self.value(node, 0)?, self.value(node, 1)?];
+        let flat = |at: usize| self.flat.contains(node.input[at].as_str());
+        ensure!(
+            flat(0) == flat(1),
+            "one of its inputs has a height and a width, and the other does not; expected both or none"
+        );
         self.push(node, op, inputs);
         Ok(())
     }
@@ -243,6 +292,7 @@ impl<'a> Reader<'a> {
 
     fn value(&self, node: &NodeProto, at: usize) -> Result<usize> {
         let name = node.input.get(at).map_or("", String::as_str);
+        ensure!(!self.constants.contains_key(name), "input {name:?} is a constant; expected a value of the network");
         self.values.get(name).copied().with_context(|| format!("input {name:?} is not computed before it"))
     }
 

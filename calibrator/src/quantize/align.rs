@@ -34,20 +34,26 @@ pub enum Move {
 
 /// How the channels of `value` may be moved.
 pub fn way(network: &Network, value: usize) -> Move {
-    let Some(at) = value.checked_sub(1) else { return Move::Shift };
-    let step = &network.steps[at];
-    let mut readers = network.readers(value).into_iter().map(|reader| &network.steps[reader]);
-    let is_conv = |op: &Op| matches!(op, Op::Conv(_));
-    // What hands a shift on to the convolution that takes it out.
-    let hands_on = |step: &Step| {
-        matches!(step.op, Op::Add | Op::Double | Op::Mean | Op::Sigmoid) && step.activation == Activation::None
-    };
-    match step.activation {
-        _ if !is_conv(&step.op) => Move::Not,
-        Activation::None if readers.all(|reader| is_conv(&reader.op) || hands_on(reader)) => Move::Shift,
-        Activation::Relu | Activation::Relu6 if readers.all(|reader| is_conv(&reader.op)) => Move::Factor,
+    let shift = if loses_a_shift(network, value) { Move::Shift } else { Move::Not };
+    let Some(at) = value.checked_sub(1) else { return shift };
+    let all_convs = || network.readers(value).into_iter().all(|at| network.conv(at).is_some());
+    match network.steps[at].activation {
+        _ if network.conv(at).is_none() => Move::Not,
+        Activation::None => shift,
+        Activation::Relu | Activation::Relu6 if all_convs() => Move::Factor,
         _ => Move::Not,
     }
+}
+
+/// Whether everything that reads `value` is a convolution, which takes a shift out, or hands the shift on to one.
+fn loses_a_shift(network: &Network, value: usize) -> bool {
+    network.readers(value).into_iter().all(|at| match &network.steps[at] {
+        Step { op: Op::Conv(_), .. } => true,
+        Step { op: Op::Add | Op::Double | Op::Mean, activation: Activation::None, .. } => {
+            loses_a_shift(network, at + 1)
+        }
+        _ => false,
+    })
 }
 
 /// By how much each channel is to be raised before it is rounded; 0 where that loses more than it brings.

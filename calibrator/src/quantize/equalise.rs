@@ -46,8 +46,9 @@ fn seams(network: &Network) -> Vec<Seam> {
         while at < values.len() {
             let value = values[at];
             let mut tied: Vec<usize> = Vec::new();
-            if matches!(network.steps[value - 1].op, Op::Add) {
-                tied.extend(&network.steps[value - 1].inputs);
+            // The picture, which has no step, may be summed, too.
+            if let Some(step) = value.checked_sub(1).map(|at| &network.steps[at]).filter(|step| step.op == Op::Add) {
+                tied.extend(&step.inputs);
             }
             for reader in
                 network.readers(value).into_iter().filter(|&reader| matches!(network.steps[reader].op, Op::Add))
@@ -74,7 +75,8 @@ fn seams(network: &Network) -> Vec<Seam> {
             && makers.iter().chain(&readers).all(|&at| network.conv(at).is_some())
             && !readers.is_empty()
             && !values.contains(&network.steps.len());
-        let alike = values.iter().all(|&value| network.steps[value - 1].activation == activation);
+        let mut steps = values.iter().filter_map(|value| value.checked_sub(1));
+        let alike = steps.all(|at| network.steps[at].activation == activation);
         // A sum that is cut afterwards has values on both sides of the cut.
         if all_convs && alike && (values.len() == 1 || activation == Activation::None) {
             seams.push(Seam { values, makers, readers, activation });

@@ -1,6 +1,6 @@
 //! The integers that stand for the values between two steps.
 
-use crate::network::{Map, Network, Op};
+use crate::network::{Map, Network, Op, Step};
 
 /// What integers a runtime is given, and for which values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +14,25 @@ pub enum Format {
 }
 
 impl Format {
-    /// Whether each value of a network becomes an integer.
+    /// Whether each value of a network becomes an integer. What is a logarithm taken of, a root, or what is divided by, does not: a
+    /// small number would become 0.
     pub fn rounded(self, network: &Network) -> Vec<bool> {
+        let minds_zero = |at: &usize, value: usize| match &network.steps[*at] {
+            Step { op: Op::Log | Op::Root, .. } => true,
+            Step { op: Op::Divide, inputs, .. } => inputs[1] == value,
+            _ => false,
+        };
         let computes_in_integers =
             |at: &usize| matches!(network.steps[*at].op, Op::Conv(_) | Op::Add | Op::Double | Op::Mean);
         let is_rounded = |value: usize| {
             let readers = network.readers(value);
+            if readers.iter().any(|at| minds_zero(at, value)) {
+                return false;
+            }
+            let reads_conv = || readers.iter().any(|&at| network.conv(at).is_some());
             let Some(maker) = value.checked_sub(1) else {
                 // What else reads the picture reads it as it is, and not as the convolutions want it.
-                return readers.iter().all(computes_in_integers);
+                return readers.iter().all(computes_in_integers) && (self == Self::Unsigned || reads_conv());
             };
             match self {
                 // A convolution gives integers, whoever reads them, in order to compute with them; but not the logit.
@@ -30,7 +40,7 @@ impl Format {
                     readers.iter().any(|&at| network.steps[at].op != Op::Sigmoid)
                 }
                 Self::Unsigned => readers.iter().any(computes_in_integers),
-                Self::Signed => readers.iter().any(|&at| network.conv(at).is_some()),
+                Self::Signed => reads_conv(),
             }
         };
         (0..=network.steps.len()).map(is_rounded).collect()

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::moments::Moments;
 use super::rounding::Covariance;
-use crate::network::{Map, Network, Op, run_all};
+use crate::network::{Map, Network, Op, Step, run_all};
 
 /// What was seen of a network.
 pub struct Observed {
@@ -28,7 +28,7 @@ pub fn observe(network: &Network, pictures: &[Map]) -> Result<Observed> {
             _ => None,
         });
         let result = run_all(step, &values);
-        check_finite(&step.name, &result)?;
+        check_finite(step, &result, "")?;
         observed.peaks.push(peaks(&result));
         values.push(result);
         network.forget(&mut values, at);
@@ -37,7 +37,7 @@ pub fn observe(network: &Network, pictures: &[Map]) -> Result<Observed> {
 }
 
 /// Refuses values that no integer can stand for.
-pub(super) fn check_finite(step: &str, maps: &[Map]) -> Result<()> {
+pub(super) fn check_finite(step: &Step, maps: &[Map], when: &str) -> Result<()> {
     let wrong = |(picture, map): (usize, &Map)| {
         // Without a way out in the middle, which the compiler could not do for several at once.
         let is_finite = |values: &&[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
@@ -45,9 +45,15 @@ pub(super) fn check_finite(step: &str, maps: &[Map]) -> Result<()> {
         Some((picture + 1, *wrong))
     };
     if let Some((picture, wrong)) = maps.par_iter().enumerate().find_map_first(wrong) {
+        let cause = match step.op {
+            Op::Log => "a logarithm of a number that is not greater than 0",
+            Op::Root => "a root of a number below 0",
+            Op::Divide => "a division by 0, or by nearly 0",
+            _ => "an overflow",
+        };
         bail!(
-            "node {step:?} gives {wrong} for calibration picture {picture}; the network overflows there and cannot be \
-             quantized"
+            "node {:?} gives {wrong} for calibration picture {picture}{when}: {cause}; the network cannot be quantized",
+            step.name
         );
     }
     Ok(())

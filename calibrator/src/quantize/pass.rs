@@ -105,7 +105,7 @@ impl Pass<'_> {
     fn step(&mut self, at: usize, bits: u8) -> Result<()> {
         let step = self.network.steps[at].clone();
         let mut float = run_all(&step, &self.float);
-        check_finite(&step.name, &float)?;
+        check_finite(&step, &float, "")?;
         match &step.op {
             Op::Conv(conv) => {
                 let named = || format!("node {:?}", step.name);
@@ -156,6 +156,7 @@ impl Pass<'_> {
             }
             _ => {
                 let own = run_all(&step, &self.own);
+                check_finite(&step, &own, " after rounding")?;
                 let grid = self.grid(at + 1, &own);
                 self.result.weights.push(None);
                 // A sum is shifted by what its parts are.

@@ -41,7 +41,9 @@ pub fn isolated(network: &Network, pictures: &[Map], format: Format, recipe: &Re
             let pairs = result.values.iter().zip(&values[last].values);
             pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / result.values.len() as f64
         };
-        all.iter().zip(maps).map(of_picture).sum::<f64>() / all.len() as f64
+        let error = all.iter().zip(maps).map(of_picture).sum::<f64>() / all.len() as f64;
+        // What is no number any more is as wrong as can be.
+        if error.is_nan() { f64::INFINITY } else { error }
     };
     (0..=last).into_par_iter().map(error).collect()
 }

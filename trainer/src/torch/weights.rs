@@ -68,6 +68,13 @@ impl Weights {
         Ok(weights)
     }
 
+    /// The numbers of a training of this very network, as [`Weights::write`] left them.
+    pub(crate) fn trained(network: &Network, file: &Pretrained, device: Device) -> Result<Self> {
+        let mut weights = Self::random(network, device, 0);
+        weights.load(file, |_| true)?;
+        Ok(weights)
+    }
+
     /// The same numbers, which nothing moves.
     pub(crate) fn copy(&self) -> Self {
         let (trained, running) = (self.trained.detach().copy(), self.running.copy());
@@ -77,21 +84,21 @@ impl Weights {
     /// A network with the pretrained weights; what they do not have, such as the last layer, is fresh.
     pub(crate) fn start(network: &Network, pretrained: &Pretrained, device: Device, seed: u64) -> Result<Self> {
         let mut weights = Self::random(network, device, seed as i64);
-        weights.load(pretrained)?;
+        weights.load(pretrained, |name| name.starts_with("features."))?;
         Ok(weights)
     }
 
-    /// Takes over what `pretrained` has, by name. The encoder, `features.…`, must be there as a whole and in the right
-    /// shapes; other layers, such as the last one, stay as they are when the file has none that fits.
-    fn load(&mut self, pretrained: &Pretrained) -> Result<()> {
+    /// Takes over what `pretrained` has, by name. What `must_be_there` must be so in the right shape; the others stay as they are
+    /// when the file has none that fits.
+    fn load(&mut self, pretrained: &Pretrained, must_be_there: impl Fn(&str) -> bool) -> Result<()> {
         let views = self.views(&self.trained.detach(), &self.running);
         for (parameter, mut view) in self.parameters.iter().zip(views) {
             let values = pretrained.tensors.get(&parameter.name);
             match values.filter(|values| values.size() == parameter.shape) {
                 Some(values) => no_grad(|| view.copy_(values)),
-                None if !parameter.name.starts_with("features.") => {}
+                None if !must_be_there(&parameter.name) => {}
                 None => bail!(
-                    "{}: {} {}, expected {:?}; expected the layers of torchvision's mobilenet_v2",
+                    "{}: {} {}, expected {:?}; these are the weights of another network",
                     pretrained.path.display(),
                     parameter.name,
                     values.map_or("is missing".into(), |values| format!("has shape {:?}", values.size())),
