@@ -226,7 +226,7 @@ fn card(
         match recipe.network {
             Kind::MobilenetV2 => "MobileNetV2",
             Kind::Colours =>
-                "a network of the colours of single pixels, their mean and their deviation over the tissue,",
+                "the mean of two networks of the colours of single pixels, as they are and as they differ from the mean of the tissue,",
         },
         recipe.size,
         recipe.size,

@@ -21,7 +21,8 @@ const PRESETS: [(&str, &str); 3] = [
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// What is trained.
+    /// What is trained; recipes of earlier versions do not say it.
+    #[serde(default)]
     pub network: Kind,
     /// Width and height of the network's input in pixels; a multiple of 32.
     pub size: u32,
@@ -69,10 +70,11 @@ pub struct Recipe {
 }
 
 /// A kind of classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// MobileNetV2, from pretrained weights.
+    #[default]
     MobilenetV2,
     /// The network of colours, from random numbers.
     Colours,
@@ -207,6 +209,10 @@ impl Recipe {
             self.pixels,
             self.size
         );
+        ensure!(
+            !self.frozen_statistics || self.network == Kind::MobilenetV2,
+            "frozen_statistics: true; expected false, or a network with pretrained statistics"
+        );
         ensure!(self.epochs > 0 && self.batch > 1, "epochs must be at least 1 and batch at least 2");
         let rates = [self.learning_rate, self.head_rate];
         ensure!(rates.iter().all(|rate| *rate > 0.0), "learning_rate and head_rate must be greater than 0");
@@ -246,6 +252,12 @@ mod tests {
         }
         let error = format!("{:#}", Recipe::find("/does/not/exist.yaml").unwrap_err());
         assert!(error.contains("/does/not/exist.yaml") && error.contains("paper"), "{error}");
+    }
+
+    #[test]
+    fn statistics_that_nobody_trained_are_not_kept() {
+        let recipe = Recipe { frozen_statistics: true, ..Recipe::find("best").unwrap() };
+        assert!(recipe.check().unwrap_err().to_string().contains("frozen_statistics"));
     }
 
     #[test]

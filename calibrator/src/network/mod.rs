@@ -85,7 +85,7 @@ pub struct Conv {
     pub outputs: usize,
     /// Width and height of the kernel.
     pub kernel: usize,
-    /// 1 keeps the size, 2 halves it.
+    /// 1 keeps the size, 2 halves it, and so on.
     pub stride: usize,
     /// Zeros around the picture.
     pub pad: usize,

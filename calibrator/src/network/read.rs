@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
             groups == 1 || (per_group == 1 && outputs == groups),
             "{groups} groups of {per_group} channels; expected one group, or one for each channel"
         );
-        ensure!((1..=2).contains(&stride), "stride {stride}; expected 1 or 2");
+        ensure!((1..=8).contains(&stride), "stride {stride}; expected 1 to 8");
         let bias = if node.input.len() > 2 { self.tensor(node, 2)?.1 } else { vec![0.0; outputs] };
         ensure!(bias.len() == outputs, "{} biases for {outputs} outputs", bias.len());
         self.push(node, Op::Conv(Conv { inputs, outputs, kernel, stride, pad, groups, weights, bias }), vec![input]);

@@ -7,7 +7,7 @@ use anemia_onnx::{float_tensor, float_value, integer, integers, model, node, wor
 use anyhow::Result;
 
 use super::fold::{fold, value};
-use super::{COLOURS, Conv, Network, Op, STRIDE, colour_matrix, tissue};
+use super::{COLOURS, CONTRAST, Conv, Network, Op, STRIDE, colour_matrix, contrast_matrix, tissue};
 
 /// Name of the picture in the graph.
 pub const INPUT: &str = "image";
@@ -73,13 +73,24 @@ impl Writer<'_> {
                 self.pointwise(name, &[1, 3, 1, 1], &weights, &[bias], inputs[0]);
             }
             Op::Colours => {
-                let (logarithms, both) = (format!("{name}.logarithms"), format!("{name}.both"));
-                self.push("Log", inputs, &logarithms);
-                self.push("Concat", &[inputs[0], &logarithms], &both).attribute = vec![integer("axis", 1)];
+                let both = format!("{name}.both");
+                self.push("Concat", inputs, &both).attribute = vec![integer("axis", 1)];
                 let (weights, bias) = colour_matrix();
                 let count = COLOURS as i64;
                 self.pointwise(name, &[count, count, 1, 1], &weights, &bias, &both);
             }
+            Op::Contrasts => {
+                let [all, share, mean] = ["all", "share", "mean"].map(|part| format!("{name}.{part}"));
+                let count = CONTRAST as i64;
+                self.pointwise(&all, &[count, count, 1, 1], &contrast_matrix(), &[0.0; CONTRAST], inputs[0]);
+                self.push("GlobalAveragePool", &[inputs[1]], &share);
+                self.mean_inside(&all, inputs[1], &share, &mean);
+                self.push("Sub", &[&all, &mean], name);
+            }
+            Op::Log => {
+                self.push("Log", inputs, name);
+            }
+            Op::Join => self.push("Concat", inputs, name).attribute = vec![integer("axis", 1)],
             Op::Statistics => self.statistics(inputs[0], inputs[1], name),
             Op::Linear { name: weights, inputs: from, outputs, relu6, .. } => {
                 let (matrix, shift) = (format!("{weights}.weight"), format!("{weights}.bias"));

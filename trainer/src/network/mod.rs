@@ -6,7 +6,7 @@ mod fold;
 mod locator;
 mod mobilenet;
 
-pub(crate) use colours::{COLOURS, STRIDE, colour_matrix, tissue};
+pub(crate) use colours::{COLOURS, CONTRAST, STRIDE, colour_matrix, contrast_matrix, tissue};
 pub use colours::{MEAN, STD, colours};
 pub use export::{INPUT, export};
 pub(crate) use fold::fold;
@@ -45,14 +45,23 @@ pub enum Op {
     Double,
     /// The mean of every channel; dropout after it while training.
     Mean,
-    /// Where a picture has tissue: 6 in a pixel of tissue and 0 in a black one, for every second pixel of every second row.
+    /// Where a picture has tissue: 6 in a pixel of tissue and 0 in a black one, for every fourth pixel of every fourth row.
     Tissue,
-    /// What a pixel of a picture is described by, for every second pixel of every second row: the three channels, red and blue
-    /// over green as logarithms, and the mean of the three logarithms, about as large as each other.
+    /// The natural logarithm.
+    Log,
+    /// What a pixel of a picture is described by, for every fourth pixel of every fourth row of the picture and its logarithms:
+    /// the three channels, red and blue over green as logarithms, and the mean of the three logarithms, about as large as each
+    /// other.
     Colours,
+    /// How far a pixel is from the mean of the tissue, for every fourth pixel of every fourth row of the picture's logarithms,
+    /// which are the first value: red and blue over green, and all three together. The second value is the tissue.
+    Contrasts,
     /// Mean and standard deviation of every channel of the first value over the tissue, which is the second one; dropout
     /// after them while training.
     Statistics,
+    /// The numbers of the first value and those of the second, which two experts found. While training each of them answers alone,
+    /// with twice its numbers.
+    Join,
     /// Numbers from numbers.
     Linear {
         /// Name of its weights.
@@ -160,7 +169,7 @@ impl Network {
                     add(format!("{name}.weight"), &[*outputs, *inputs], Role::Matrix);
                     add(format!("{name}.bias"), &[*outputs], Role::Shift);
                 }
-                Op::Add { .. } | Op::Double | Op::Mean | Op::Tissue | Op::Colours | Op::Statistics => {}
+                _ => {}
             }
         }
         all

@@ -5,6 +5,7 @@ use anemia_vision::BLACK;
 use rand::{Rng, RngExt};
 use tch::{Kind, Tensor};
 
+use crate::network::STRIDE;
 use crate::recipe::Augmentation;
 
 /// Bytes `[n, 3, size, size]` as the input of a network.
@@ -27,15 +28,17 @@ pub(crate) fn augment(pictures: &Tensor, how: &Augmentation, random: &mut impl R
     spoil(pictures, how, random)
 }
 
-/// Draws `side` × `side` pixels of tissue of each picture, and gives them as a picture without a shape, `[n, 3, side, side]`. Where
-/// a picture has less tissue, the others are black.
+/// Draws `side` × `side` pixels of tissue of each picture, and gives them as a picture without a shape, in which a network that goes
+/// from pixel to pixel by [`STRIDE`] sees each of them once: `[n, 3, side · STRIDE, side · STRIDE]`. Where a picture has less tissue,
+/// the others are black.
 pub(crate) fn draw_pixels(pictures: &Tensor, side: u32) -> Tensor {
     let (count, side) = (pictures.size()[0], i64::from(side));
     let chances = tissue(pictures).flatten(1, -1);
     let chances = chances.rand_like() * chances;
     let (_, places) = chances.topk(side * side, 1, true, false);
     let places = places.unsqueeze(1).expand([count, 3, side * side], false);
-    pictures.flatten(2, -1).gather(2, &places, false).view([count, 3, side, side])
+    let drawn = pictures.flatten(2, -1).gather(2, &places, false).view([count, 3, side, side]);
+    drawn.upsample_nearest2d([side * STRIDE; 2], None, None)
 }
 
 /// 1 where a picture has tissue, `[n, 1, height, width]`: it has no other black than the one around it, or hardly.
@@ -161,7 +164,7 @@ mod tests {
         let drawn = draw_pixels(&before, 20);
         let colour = Tensor::from_slice(&[150.0f32, 80.0, 90.0]).view([1, 3, 1, 1]);
         let tissue = drawn.eq_tensor(&colour).all_dim(1, true);
-        assert_eq!(tissue.sum(Kind::Int64).int64_value(&[]), 2 * 256);
+        assert_eq!(tissue.sum(Kind::Int64).int64_value(&[]), 2 * 256 * STRIDE * STRIDE);
         assert_eq!(greatest(drawn * tissue.logical_not()), 0.0);
     }
 

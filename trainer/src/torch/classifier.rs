@@ -114,11 +114,18 @@ impl Task for Classifier<'_> {
         let mode = Mode {
             batch_statistics: if recipe.frozen_statistics { |_| false } else { |_| true },
             dropout: recipe.dropout,
+            apart: true,
         };
-        let logits = forward(self.network, weights, &pictures, mode);
-        let none = None::<&Tensor>;
+        // A row for each expert.
+        let logits = forward(self.network, weights, &pictures, mode).view([-1, batch.len() as i64]);
+        let (none, targets) = (None::<&Tensor>, targets.expand_as(&logits));
         let loss = logits.binary_cross_entropy_with_logits(&targets, none, none, Reduction::Mean);
-        let hits = logits.gt(0.0).eq_tensor(&labels.gt(0.5)).sum(Kind::Float).double_value(&[]);
+        let hits = logits
+            .mean_dim([0].as_slice(), false, None::<Kind>)
+            .gt(0.0)
+            .eq_tensor(&labels.gt(0.5))
+            .sum(Kind::Float)
+            .double_value(&[]);
         (loss, hits)
     }
 

@@ -9,7 +9,7 @@ use crate::bundle::{Content, write};
 use crate::network::{INPUT, MEAN, Network, STD, colours, export, lid_net, mobilenet_v2};
 
 const SIZE: i64 = 96;
-const TRAIN: Mode = Mode { batch_statistics: |_| true, dropout: 0.0 };
+const TRAIN: Mode = Mode { batch_statistics: |_| true, dropout: 0.0, apart: false };
 
 /// The output of both for one picture.
 fn both(network: &Network, task: Task, [mean, std]: [f32; 2]) -> (Vec<f32>, Vec<f32>) {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Weights;
-use crate::network::{COLOURS, Network, Op, STRIDE, colour_matrix, tissue};
+use crate::network::{COLOURS, CONTRAST, Network, Op, STRIDE, colour_matrix, contrast_matrix, tissue};
 
 /// How a network is run.
 #[derive(Clone, Copy)]
@@ -12,11 +12,13 @@ pub(crate) struct Mode {
     pub(crate) batch_statistics: fn(&str) -> bool,
     /// The share of numbers that what is left of the picture, its means or its statistics, loses.
     pub(crate) dropout: f64,
+    /// Whether each expert answers alone: first those of the one for all pictures, then those of the other.
+    pub(crate) apart: bool,
 }
 
 impl Mode {
     /// As it will be used.
-    pub(crate) const MEASURE: Self = Self { batch_statistics: |_| false, dropout: 0.0 };
+    pub(crate) const MEASURE: Self = Self { batch_statistics: |_| false, dropout: 0.0, apart: false };
 }
 
 /// What is done to numbers on their way through a network.
@@ -92,7 +94,24 @@ pub(crate) fn forward_between(
             Op::Colours => {
                 let (weights, bias) = colour_matrix();
                 let count = COLOURS as i64;
-                pointwise(&Tensor::cat(&[input, &input.log()], 1), &[count, count, 1, 1], &weights, &bias)
+                pointwise(&Tensor::cat(&[input, &values[step.inputs[1]]], 1), &[count, count, 1, 1], &weights, &bias)
+            }
+            Op::Contrasts => {
+                let count = CONTRAST as i64;
+                let value = pointwise(input, &[count, count, 1, 1], &contrast_matrix(), &[0.0; CONTRAST]);
+                let mean = mean_inside(&value, &values[step.inputs[1]]);
+                value - mean
+            }
+            Op::Log => input.log(),
+            Op::Join => {
+                let other = &values[step.inputs[1]];
+                let join = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 1);
+                if mode.apart {
+                    let alone = [join(&(input * 2.0), &other.zeros_like()), join(&input.zeros_like(), &(other * 2.0))];
+                    Tensor::cat(&alone, 0)
+                } else {
+                    join(input, other)
+                }
             }
             Op::Statistics => statistics(input, &values[step.inputs[1]]),
             Op::Linear { norm, outputs, relu6, .. } => {
@@ -135,12 +154,16 @@ fn pointwise(input: &Tensor, shape: &[i64], weights: &[f32], bias: &[f32]) -> Te
 
 /// Mean and deviation of every channel over the tissue, `[n, 2 · channels]`.
 fn statistics(input: &Tensor, tissue: &Tensor) -> Tensor {
-    let mean = |value: &Tensor| value.mean_dim([2, 3].as_slice(), true, None::<Kind>);
-    let share = mean(tissue);
-    let middle = mean(&(input * tissue)) / &share;
-    let variance = mean(&((input - &middle).square() * tissue)) / &share;
+    let middle = mean_inside(input, tissue);
+    let variance = mean_inside(&(input - &middle).square(), tissue);
     // Where nothing varies, the root has no gradient.
     Tensor::cat(&[middle, variance.clamp_min(1e-12).sqrt()], 1).flatten(1, -1)
+}
+
+/// Mean of every channel over the tissue, `[n, channels, 1, 1]`.
+fn mean_inside(input: &Tensor, tissue: &Tensor) -> Tensor {
+    let mean = |value: &Tensor| value.mean_dim([2, 3].as_slice(), true, None::<Kind>);
+    mean(&(input * tissue)) / mean(tissue)
 }
 
 /// The same values in the order in memory that libtorch computes fastest with.

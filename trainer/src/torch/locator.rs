@@ -92,7 +92,7 @@ impl Task for Locator<'_> {
         let pictures = recolour(&seen.narrow(1, 0, 3), &seen.narrow(1, 4, 1), random) * 2.0 - 1.0;
         let masks = seen.narrow(1, 3, 1).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>);
 
-        let mode = Mode { batch_statistics: |name| !name.starts_with("features."), dropout: 0.0 };
+        let mode = Mode { batch_statistics: |name| !name.starts_with("features."), dropout: 0.0, apart: false };
         let logits = forward(self.network, weights, &pictures, mode);
         let hits = overlap(&logits.gt(0.0).to_kind(Kind::Float), &masks).sum(Kind::Float).double_value(&[]);
         (loss(&logits, &masks), hits)

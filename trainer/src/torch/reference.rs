@@ -56,7 +56,7 @@ fn forward_pass_and_training_step_are_those_of_pytorch() {
     });
     let pictures = noise(4 * 3 * 96 * 96, 0.5).view([4, 3, 96, 96]);
     let labels = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0]);
-    let train = Mode { batch_statistics: |_| true, dropout: 0.0 };
+    let train = Mode { batch_statistics: |_| true, dropout: 0.0, apart: false };
     let run = |weights: &Weights, mode| {
         let pictures = pictures.to_kind(weights.trained.kind());
         forward(&network, weights, &pictures, mode)
