@@ -179,7 +179,7 @@ fn the_demo_runs() {
         return println!("skipped: this program has no demo, as those of a release");
     }
     // Eyes that are not near a limit. How sure the network is depends a little on which frames of a moving eye are taken.
-    for seed in ["8", "58"] {
+    for seed in ["27", "35"] {
         let arguments = ["demo", "--exams", "1", "--seed", seed];
         let row = |text: String| -> (String, f64) {
             let row = text.lines().find(|line| line.starts_with("    1 ")).unwrap_or_else(|| panic!("{text}"));

@@ -1,7 +1,8 @@
 //! Which layers of a 4-bit network stay at 8 bits.
 //!
 //! The first convolution, the last one and the depthwise ones hold few weights and do much: they stay. Of the others those
-//! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be.
+//! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be. Of a network so small
+//! that names alone make it larger than that, those are kept that cost next to nothing.
 
 use anyhow::Result;
 
@@ -12,6 +13,9 @@ use crate::network::{Conv, Network};
 
 /// Bytes that a file holds beside its weights and biases, for each convolution: names, shapes, nodes.
 const PER_CONV: usize = 835;
+
+/// What may be added to a file that is too large with 4 bits everywhere, as a share of it.
+const NEXT_TO_NOTHING: usize = 50;
 
 /// Bits for each step, 0 where a step has no weights. `bytes` is what the file may have.
 pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<u8>> {
@@ -38,8 +42,9 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
         ));
     }
     candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let most = if size > bytes { size + size / NEXT_TO_NOTHING } else { bytes };
     for (_, more, at) in candidates {
-        if size + more <= bytes {
+        if size + more <= most {
             size += more;
             bits[at] = 8;
         }
