@@ -47,8 +47,8 @@ fn the_network_that_ships_follows_the_rules_of_boards() {
     let board = anemia_onnx::read(&common::project().join("models/pallor/int8.tensorrt.onnx")).unwrap();
     let said = inspect(&board, folder.path());
     assert!(said.contains("TensorRT 8.2: the network follows") && said.contains("TensorRT 8.5: the network follows"));
-    // Every layer's size is known: 128 channels of every second pixel.
-    assert!(said.contains("128×64×64") && !said.contains(" ? "), "{said}");
+    // Every layer's size is known: 128 channels of every fourth pixel.
+    assert!(said.contains("128×32×32") && !said.contains(" ? "), "{said}");
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn real_cut_outs_are_replayed_into_results() {
     let Some(folder) = crate::support::data("cp-anemic") else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::new(broker.port);
-    let pictures = ["Non-anemic/Image_008.png", "Anemic/Image_018.png", "Non-anemic/Image_004.png"];
+    let pictures = ["Non-anemic/Image_008.png", "Anemic/Image_018.png", "Non-anemic/Image_028.png"];
     let list: Vec<_> = pictures.iter().map(|picture| folder.join(picture).display().to_string()).collect();
     let camera = format!("replay: {{pictures: [{}], pace: {{rate_hz: 25, show_s: 0.6, gap_s: 0.4}}}}", list.join(", "));
     // Two of these crops would be refused as too smooth and too bright.
@@ -243,7 +243,7 @@ fn real_cut_outs_are_replayed_into_results() {
     let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more });
     kiosk.start();
     let verdicts: Vec<_> = (0..3).map(|_| subscriber.result()["verdict"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(verdicts, ["non_anemic", "anemic", "non_anemic"]);
+    assert_eq!(verdicts, ["non_anemic", "anemic", "indeterminate"]);
     // After the last picture the camera has ended, and the daemon stays.
     subscriber.state("the end of the replay", |state| state["camera"]["status"] == "ended");
     assert!(kiosk.is_running());
