@@ -17,7 +17,11 @@ pub fn cut_out(picture: &Path, spec: &InputSpec) -> Result<Map> {
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
     read_cutout(picture, &mut frame, &mut roi).with_context(|| format!("{}", picture.display()))?;
     cutout.cut_for(spec, &frame, &roi);
-    ensure!(cutout.has_tissue(), "{}: all but black; no tissue is left of it", picture.display());
+    ensure!(
+        cutout.has_tissue(),
+        "{}: less than a hundredth of the cut-out is tissue, the rest is black",
+        picture.display()
+    );
     let mut values = vec![0.0; 3 * spec.width * spec.height];
     spec.write(cutout.pixels(), &mut values);
     Ok(Map { shape: [3, spec.height, spec.width], values })

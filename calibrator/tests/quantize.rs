@@ -358,7 +358,7 @@ fn what_cannot_be_quantized_is_refused_in_one_line() {
     refused(&["--precisions", "int8,fp16,int8"], "int8 is there twice");
     refused(&["--recipe", "none"], "expected `paper`, `best` or a YAML file");
     RgbaImage::from_pixel(60, 40, Rgba([0, 0, 0, 255])).save(data.join("black.png")).unwrap();
-    refused(&["--pictures", "4"], "black.png: all but black; no tissue is left of it");
+    refused(&["--pictures", "4"], "black.png: less than a hundredth of the cut-out is tissue");
     RgbaImage::from_pixel(60, 40, Rgba([180, 80, 80, 255])).save(data.join("black.png")).unwrap();
     refused(&["--pictures", "4"], "black.png: has the same colour everywhere");
     std::fs::write(data.join("black.png"), b"not a picture").unwrap();
@@ -426,20 +426,35 @@ fn what_would_be_understood_wrongly_is_refused() {
     assert_eq!(network::read(&small(vec![mean(&[-2, -1], 1), divide()], "out")).unwrap().steps.len(), 3);
 }
 
+/// Where no convolution takes it out, no value is shifted onto its grid: the sum stays what it is.
 #[test]
 fn a_picture_may_be_summed() {
-    let network = network::read(&small(vec![node("Add", &["image", "x"], &["out"])], "out")).unwrap();
     let pictures: Vec<network::Map> = (0..4)
         .map(|seed| network::Map {
             shape: [3, 4, 4],
             values: (0..48).map(|at| ((at * 7 + seed) % 11) as f32).collect(),
         })
         .collect();
-    for recipe in ["best", "paper"] {
-        let recipe = Recipe::find(recipe).unwrap();
-        quantize::int4(&network, &pictures, 1000, &recipe).unwrap();
-        quantize::int8(&network, &pictures, Format::Unsigned, &recipe).unwrap();
-        quantize::int8(&network, &pictures, Format::Signed, &recipe).unwrap();
+    for cut in [false, true] {
+        let sum = node("Add", &["image", "x"], &[if cut { "sum" } else { "out" }]);
+        let nodes = if cut { vec![sum, node("Relu", &["sum"], &["out"])] } else { vec![sum] };
+        let network = network::read(&small(nodes, "out")).unwrap();
+        for recipe in ["best", "paper"] {
+            let recipe = Recipe::find(recipe).unwrap();
+            for quantized in [
+                quantize::int4(&network, &pictures, 1000, &recipe).unwrap(),
+                quantize::int8(&network, &pictures, Format::Unsigned, &recipe).unwrap(),
+                quantize::int8(&network, &pictures, Format::Signed, &recipe).unwrap(),
+            ] {
+                for picture in &pictures {
+                    let float = network.values(picture, |_, _| ()).pop().unwrap();
+                    let pairs = float.values.iter().zip(quantized.simulate(picture).values);
+                    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                    // Two steps of grids that reach to 10 and to 20 with at least 127 steps.
+                    assert!(most <= 0.25, "{most}");
+                }
+            }
+        }
     }
 }
 

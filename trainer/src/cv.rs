@@ -175,7 +175,11 @@ fn cut_out(pictures: &[Labelled], spec: &InputSpec) -> Result<Vec<u8>> {
     for one in pictures {
         dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
         cutout.cut_for(spec, &frame, &roi);
-        ensure!(cutout.has_tissue(), "{}: all but black; no tissue is left of it", one.picture.display());
+        ensure!(
+            cutout.has_tissue(),
+            "{}: less than a hundredth of the cut-out is tissue, the rest is black",
+            one.picture.display()
+        );
         all.extend_from_slice(cutout.pixels());
     }
     Ok(all)

@@ -69,7 +69,11 @@ fn judge(bundle: &Bundle, engine: &mut dyn Engine, pictures: &[Labelled]) -> Res
     let judge = |one: &Labelled| -> Result<Judged> {
         dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
         cutout.cut_for(&spec, &frame, &roi);
-        ensure!(cutout.has_tissue(), "{}: all but black; no tissue is left of it", one.picture.display());
+        ensure!(
+            cutout.has_tissue(),
+            "{}: less than a hundredth of the cut-out is tissue, the rest is black",
+            one.picture.display()
+        );
         spec.write(cutout.pixels(), engine.input());
         let logit = point.calibrate(manifest.output.kind.to_logit(engine.run()?[0]));
         let probability = f64::from(1.0 / (1.0 + (-logit).exp()));

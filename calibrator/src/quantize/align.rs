@@ -47,13 +47,16 @@ pub fn way(network: &Network, value: usize) -> Move {
 
 /// Whether everything that reads `value` is a convolution, which takes a shift out, or hands the shift on to one.
 fn loses_a_shift(network: &Network, value: usize) -> bool {
-    network.readers(value).into_iter().all(|at| match &network.steps[at] {
-        Step { op: Op::Conv(_), .. } => true,
-        Step { op: Op::Add | Op::Double | Op::Mean, activation: Activation::None, .. } => {
-            loses_a_shift(network, at + 1)
-        }
-        _ => false,
-    })
+    // Nothing takes it out of the output.
+    let is_output = value == network.steps.len();
+    !is_output
+        && network.readers(value).into_iter().all(|at| match &network.steps[at] {
+            Step { op: Op::Conv(_), .. } => true,
+            Step { op: Op::Add | Op::Double | Op::Mean, activation: Activation::None, .. } => {
+                loses_a_shift(network, at + 1)
+            }
+            _ => false,
+        })
 }
 
 /// By how much each channel is to be raised before it is rounded; 0 where that loses more than it brings.

@@ -1,8 +1,8 @@
 //! Which layers of a 4-bit network stay at 8 bits.
 //!
 //! The first convolution, the last one and the depthwise ones hold few weights and do much: they stay. Of the others those
-//! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be. Of a network so small
-//! that names alone make it larger than that, those are kept that cost next to nothing.
+//! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be. Where it
+//! is larger than that with 4 bits everywhere, those are kept that cost next to nothing.
 
 use anyhow::Result;
 

@@ -94,7 +94,9 @@ impl Pass<'_> {
     fn picture(&mut self, pictures: &[Map]) {
         let mut own = pictures.to_vec();
         let grid = self.grid(0, &own);
-        if let Some((_, grid)) = grid.as_ref().filter(|_| self.recipe.align) {
+        if let Some((_, grid)) =
+            grid.as_ref().filter(|_| self.recipe.align && align::way(&self.network, 0) == Move::Shift)
+        {
             let shifts = align::shifts(&own, grid);
             own.par_iter_mut().for_each(|map| map.raise(&shifts));
             self.result.shift = shifts;

@@ -8,9 +8,11 @@ use crate::{BackEnd, Engine, EngineError};
 /// How far the logit of an int8 classifier may be off in ONNX Runtime; those of pictures end at 1, too. On another processor a value in
 /// the middle between two integers may fall to the other side, and the network does much with that.
 const INTEGERS: f32 = 1.0;
-/// How far it may be off in any case, as a share of what lies between its least and its greatest answer. With less than a half,
-/// nothing that says the same of all pictures passes.
+/// How far it may be off at most, as a share of what lies between its least and its greatest answer: with less than a half, nothing
+/// that says the same of all pictures passes.
 const OF_SPREAD: f32 = 0.25;
+/// How far it may be off also where the answers lie close together: healthy processors were seen 0.1 apart.
+const HEALTHY: f32 = 0.2;
 
 /// What the self-test compares for one of the bundle's pictures, which must have the size of its input: the number of a
 /// classifier, the mean over the map of a locator.
@@ -54,7 +56,8 @@ pub fn self_test(bundle: &Bundle, engine: &mut dyn Engine) -> Result<(), EngineE
         .map(|&one| scale(one))
         .fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], one| [low.min(one), high.max(one)]);
     let by_spread = (spread[1] - spread[0]) * OF_SPREAD;
-    let own_tolerance = own_tolerance.map(|most| if in_logits && by_spread > 0.0 { most.min(by_spread) } else { most });
+    let own_tolerance =
+        own_tolerance.map(|most| if in_logits && by_spread > 0.0 { most.min(by_spread.max(HEALTHY)) } else { most });
     for (test, &expected) in tests.iter().zip(&expected) {
         let tolerance = own_tolerance.unwrap_or(test.tolerance);
         let found = answer_to(test, bundle, engine)?;

@@ -147,10 +147,15 @@ impl CutOut {
         &self.pixels
     }
 
-    /// Whether at least a hundredth of the last cut-out is not black, as [`BLACK`](crate::BLACK) has it. A network that takes the
-    /// mean over the tissue has nothing to judge otherwise.
+    /// Whether at least a hundredth of the last cut-out is not black, as [`BLACK`](crate::BLACK) has it: a network that takes the
+    /// mean over the tissue has nothing to judge otherwise. What is asked is every fourth pixel of every fourth row, since no
+    /// network looks at fewer.
     pub fn has_tissue(&self) -> bool {
-        self.pixels.chunks_exact(3).filter(|pixel| is_tissue(pixel)).count() * 100 >= self.width * self.height
+        let rows = self.pixels.chunks_exact(3 * self.width.max(1)).step_by(4);
+        let [tissue, all] = rows
+            .flat_map(|row| row.chunks_exact(3).step_by(4))
+            .fold([0, 0], |[tissue, all], pixel| [tissue + usize::from(is_tissue(pixel)), all + 1]);
+        tissue > 0 && tissue * 100 >= all
     }
 
     /// Width of the last cut-out in pixels.

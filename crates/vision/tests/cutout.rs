@@ -157,6 +157,19 @@ fn the_rim_goes_and_a_narrow_strip_keeps_its_middle() {
 }
 
 #[test]
+fn a_hundredth_of_what_networks_look_at_is_tissue_or_there_is_none() {
+    let spec = InputSpec { width: 128, height: 128, mean: [0.5; 3], std: [0.5; 3], rim: 0, smooth: 0.0 };
+    let mut cutout = CutOut::new();
+    // Of 1024 pixels that are looked at, ten are not enough and eleven are.
+    for (row, columns, enough) in [(0, 40, false), (0, 44, true), (1, 128, false)] {
+        let mut frame = Frame::new(128, 128);
+        frame.rgb_mut()[row * 128 * 3..][..columns * 3].fill(150);
+        cutout.cut_for(&spec, &frame, &whole(&frame));
+        assert_eq!(cutout.has_tissue(), enough, "{columns} pixels of row {row}");
+    }
+}
+
+#[test]
 fn a_box_is_clipped_to_the_frame() {
     let frame = pattern(20, 10);
     let mut roi = Roi::default();

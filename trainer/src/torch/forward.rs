@@ -170,3 +170,32 @@ fn mean_inside(input: &Tensor, tissue: &Tensor) -> Tensor {
 fn channels_last(pictures: &Tensor) -> Tensor {
     pictures.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::network::{MEAN, STD, Step};
+    use crate::torch::normalise;
+
+    #[test]
+    fn contrasts_do_not_see_the_light() {
+        let step = |op, inputs: &[usize]| Step { op, inputs: inputs.to_vec() };
+        let contrasts = [step(Op::Tissue, &[0]), step(Op::Log, &[0]), step(Op::Contrasts, &[2, 1])];
+        let colours = [step(Op::Log, &[0]), step(Op::Colours, &[0, 1])];
+        // Three quarters as much light, of which blue is twice as much as before.
+        let picture = Tensor::randint_low(60, 150, [1, 3, 32, 32], (Kind::Float, Device::Cpu));
+        let other = &picture * Tensor::from_slice(&[0.75f32, 0.75, 1.5]).view([1, 3, 1, 1]);
+        let moved = |steps: &[Step]| {
+            let network = Network { steps: steps.to_vec(), epsilon: 1e-5 };
+            let weights = Weights::random(&network, Device::Cpu, 1);
+            let of =
+                |picture: &Tensor| forward(&network, &weights, &normalise(picture, [MEAN; 3], [STD; 3]), Mode::MEASURE);
+            (of(&other) - of(&picture)).abs().max().double_value(&[])
+        };
+        // The input has no byte of 0, whose logarithm would be none, so that a gain is not quite a number that is added.
+        assert!(moved(&contrasts) < 0.1, "{}", moved(&contrasts));
+        assert!(moved(&colours) > 1.0);
+    }
+}
