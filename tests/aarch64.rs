@@ -9,7 +9,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anemia_bundle::{Bundle, Precision};
 use serde_json::Value;
 
 use crate::common::{data, project, texts, with_library};
@@ -134,11 +133,9 @@ fn pictures(folder: &Path) -> Vec<(PathBuf, &'static str)> {
 fn its_verdicts_are_those_of_this_machine() {
     let Some(program) = program() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bundle = Bundle::open(&project().join("models/pallor")).unwrap();
-    let limits = bundle.model(Precision::Int8).unwrap().operating_point.unwrap().indeterminate.map(f64::from);
     for (pictures, roi) in pictures(folder.path()) {
-        // Another processor rounds values in the middle between two integers to the other side, and the network does much with that.
-        for (precision, most) in [("fp32", 1e-3), ("int8", 0.05)] {
+        // Another processor rounds values in the middle between two integers to the other side.
+        for (precision, most) in [("fp32", 1e-3), ("int8", 0.01)] {
             let pictures = pictures.display().to_string();
             // What the gate would refuse is judged, too: whole photographs are far from what a kiosk sees.
             let arguments = ["analyze", "--json", "--no-gate", "--roi", roi, "--precision", precision, &pictures];
@@ -147,25 +144,20 @@ fn its_verdicts_are_those_of_this_machine() {
             let (here, there) = (parse(run(native(), &arguments)), parse(run(emulated(&program), &arguments)));
             assert!(here.len() >= 6 && here.len() == there.len(), "{pictures}");
             let judged = here.iter().filter(|result| result["probability"].is_number()).count();
-            let (mut farthest, mut same) = (0.0f64, 0);
+            let mut farthest = 0.0f64;
             for (here, there) in here.iter().zip(&there) {
                 let both = format!("{here}\n{there}");
-                assert_eq!((&here["image"], &here["reason"]), (&there["image"], &there["reason"]), "{both}");
-                let probability = here["probability"].as_f64();
-                if let Some(probability) = probability {
-                    farthest = farthest.max((probability - there["probability"].as_f64().unwrap()).abs());
+                for what in ["image", "reason", "verdict"] {
+                    assert_eq!(here[what], there[what], "{both}");
                 }
-                let is_near = |limit: &f64| probability.is_some_and(|probability| (probability - limit).abs() < most);
-                if here["verdict"] == there["verdict"] {
-                    same += 1;
-                } else {
-                    assert!(precision == "int8" && limits.iter().any(is_near), "{both}");
+                if let Some(probability) = here["probability"].as_f64() {
+                    farthest = farthest.max((probability - there["probability"].as_f64().unwrap()).abs());
                 }
             }
             assert!(judged >= 3, "{judged} of {} were judged: {pictures}", here.len());
             assert!(farthest < most, "the probabilities differ by up to {farthest}");
             println!(
-                "{roi} {precision}: {same} of {} verdicts are the same, {judged} have a probability, which differs by up to {farthest:.1e}",
+                "{roi} {precision}: {} verdicts are the same, {judged} have a probability, which differs by up to {farthest:.1e}",
                 here.len()
             );
         }

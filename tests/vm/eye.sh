@@ -9,7 +9,7 @@ mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 anemiad=${2:-${CARGO_TARGET_DIR:-$project/target}/release/anemiad}
 
-# By the models that ship, anemic and indeterminate in turn, and none near a limit.
+# By the models that ship, all indeterminate.
 seeds=(8 16 44 21 27 58)
 # Whole seconds that an eye is in view, and that nothing is. Under emulation an exam needs more than 3 s.
 eye_s=${EYE_S:-3}
