@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Prediction, Summary};
 use anemia_vision::{CutOut, Frame, InputSpec, Roi};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use tch::Tensor;
@@ -173,13 +173,7 @@ fn cut_out(pictures: &[Labelled], spec: &InputSpec) -> Result<Vec<u8>> {
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
     let mut all = Vec::with_capacity(pictures.len() * spec.len());
     for one in pictures {
-        dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
-        cutout.cut_for(spec, &frame, &roi);
-        ensure!(
-            cutout.has_tissue(),
-            "{}: less than a hundredth of the cut-out is tissue, the rest is black",
-            one.picture.display()
-        );
+        dataset::cut_out(&one.picture, spec, &mut frame, &mut roi, &mut cutout)?;
         all.extend_from_slice(cutout.pixels());
     }
     Ok(all)

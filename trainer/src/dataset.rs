@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anemia_vision::{Frame, Roi};
+use anemia_vision::{CutOut, Frame, InputSpec, Roi};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -147,4 +147,22 @@ pub(crate) fn is_anemic(remark: &str) -> Result<bool> {
 /// Reads a cut-out, and gives the tissue in it as `roi`.
 pub(crate) fn read_cutout(picture: &Path, frame: &mut Frame, roi: &mut Roi) -> Result<()> {
     anemia_vision::read_cutout(picture, frame, roi).with_context(|| format!("{}", picture.display()))
+}
+
+/// Cuts a picture out as a network of `spec` wants it; `frame` and `roi` are room to work in. Fails where hardly any tissue is left.
+pub(crate) fn cut_out(
+    picture: &Path,
+    spec: &InputSpec,
+    frame: &mut Frame,
+    roi: &mut Roi,
+    cutout: &mut CutOut,
+) -> Result<()> {
+    read_cutout(picture, frame, roi)?;
+    cutout.cut_for(spec, frame, roi);
+    ensure!(
+        cutout.has_tissue(),
+        "{}: less than a hundredth of the cut-out is tissue, the rest is black",
+        picture.display()
+    );
+    Ok(())
 }

@@ -67,13 +67,7 @@ fn judge(bundle: &Bundle, engine: &mut dyn Engine, pictures: &[Labelled]) -> Res
     let point = bundle.model(engine.precision())?.operating_point.context("a classifier has an operating point")?;
     let (mut frame, mut roi, mut cutout) = (Frame::default(), Roi::default(), CutOut::new());
     let judge = |one: &Labelled| -> Result<Judged> {
-        dataset::read_cutout(&one.picture, &mut frame, &mut roi)?;
-        cutout.cut_for(&spec, &frame, &roi);
-        ensure!(
-            cutout.has_tissue(),
-            "{}: less than a hundredth of the cut-out is tissue, the rest is black",
-            one.picture.display()
-        );
+        dataset::cut_out(&one.picture, &spec, &mut frame, &mut roi, &mut cutout)?;
         spec.write(cutout.pixels(), engine.input());
         let logit = point.calibrate(manifest.output.kind.to_logit(engine.run()?[0]));
         let probability = f64::from(1.0 / (1.0 + (-logit).exp()));
