@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running need, and with an argument what more that needs: `test`, `memory`, `kiosk`, `vm` (the
-# emulated kiosk), `deb` (packages), `aarch64` (programs for the boards), `vm-arm` (an emulated kiosk for them). Nothing that is there already. These are Debian
-# packages, and libonnxruntime.so in .deps/onnxruntime.
+# emulated kiosk), `deb` (packages), `aarch64` (programs for the boards), `vm-arm` (an emulated kiosk for them). Nothing
+# that is there already. These are Debian packages, and libonnxruntime.so in .deps/onnxruntime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,7 +48,6 @@ esac
 [ "${1:-}" != vm-arm ] || need qemu-system-aarch64 qemu-system-arm
 if [ "${1:-}" = vm ]; then
     need qemu-system-x86_64 qemu-system-x86
-    need qemu-img qemu-utils
     need debootstrap debootstrap
     # Not the command busybox: that of the package busybox is linked to libraries, which an initramfs has not.
     dpkg -s busybox-static >/dev/null 2>&1 || packages+=(busybox-static)

@@ -67,7 +67,7 @@ impl Guest {
     /// Gives it power.
     pub fn power_on(&mut self) -> Result<()> {
         let mut command = Command::new(project().join("tests/vm/boot.sh"));
-        command.arg(&self.image).arg(self.folder.path().join("disk.qcow2"));
+        command.arg(&self.image).arg(self.folder.path().join("disk.raw"));
         command.args([self.ssh_port.to_string(), self.mqtt_port.to_string()]).arg(self.logs.join("console.log"));
         command.envs(self.screen.iter().map(|socket| ("SCREEN", socket)));
         self.qemu = Some(command.stdin(Stdio::null()).spawn().context("tests/vm/boot.sh")?);

@@ -6,8 +6,9 @@ set -euo pipefail
 [ $# -eq 5 ] || { echo "usage: boot.sh FOLDER DISK SSH_PORT MQTT_PORT CONSOLE_LOG" >&2; exit 2; }
 folder=$(realpath "$1") disk=$2 ssh_port=$3 mqtt_port=$4 console=$5
 
-# What this kiosk writes goes to DISK; what it was built with stays as it is and can be shared.
-[ -e "$disk" ] || qemu-img create -q -f qcow2 -F raw -b "$folder/root.ext4" "$disk"
+# What this kiosk writes goes to DISK; what it was built with stays as it is and can be shared. A copy of its few hundred
+# megabytes: qemu-img would make a smaller one, but Debian's packages of it and of qemu itself can keep each other out.
+[ -e "$disk" ] || { cp --sparse=always "$folder/root.ext4" "$disk.partial" && mv "$disk.partial" "$disk"; }
 
 # /dev/kvm is not enough: there are machines that have it and cannot run an ordinary kernel with it.
 accel=(-accel "tcg,thread=multi,tb-size=512" -cpu max)
@@ -36,7 +37,7 @@ fi
 exec "${machine[@]}" "${accel[@]}" -smp 2 -m "$memory" "${screen[@]}" -nodefaults -no-user-config -display none -no-reboot \
     -kernel "$folder/vmlinuz" -initrd "$folder/initrd" \
     -append "console=$serial loglevel=4 mitigations=off nokaslr random.trust_cpu=on tsc=reliable systemd.show_status=0" \
-    -drive "file=$disk,if=virtio,format=qcow2,cache=writeback,discard=unmap" \
+    -drive "file=$disk,if=virtio,format=raw,cache=writeback,discard=unmap" \
     -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$ssh_port-:22,hostfwd=tcp:127.0.0.1:$mqtt_port-:1883" \
     -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci \
     -chardev "file,id=console,path=$console,append=on" -serial chardev:console </dev/null
