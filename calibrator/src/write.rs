@@ -2,7 +2,9 @@
 
 use anemia_onnx::proto::tensor_proto::DataType;
 use anemia_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use anemia_onnx::{float_tensor, float_value, integer, integer_tensor, integers, model, node, raw_tensor, word};
+use anemia_onnx::{
+    convolution, float_tensor, float_value, integer, integer_tensor, model, node, raw_tensor, strip, word,
+};
 use half::f16;
 
 use crate::network::{Activation, Conv, Network, Op};
@@ -115,14 +117,19 @@ impl<'a> Writer<'a> {
             self.push("Identity", &[&last], &network.output, vec![]);
         }
         let [channels, height, width] = network.shape.map(|size| size as i64);
-        model(GraphProto {
+        let mut model = model(GraphProto {
             name: Some("anemiad".into()),
             node: self.nodes,
             initializer: self.constants,
             input: vec![float_value(&network.input, &[1, channels, height, width])],
             output: vec![float_value(&network.output, &network.output_shape)],
             ..Default::default()
-        })
+        });
+        // The calibration cache of TensorRT has the names of the values.
+        if self.form != Form::Rounded {
+            strip(&mut model);
+        }
+        model
     }
 
     fn conv(&mut self, at: usize, conv: &Conv, input: &str, input_value: usize, output: &str) {
@@ -144,16 +151,17 @@ impl<'a> Writer<'a> {
             (None, _) => self.half(&weights, &shape, &conv.weights),
         };
         let bias = match (quantized, self.form) {
-            (Some(quantized), Form::Integers) => self.bias(conv, quantized, &weights, input_value, &bias),
-            _ => self.floats(&bias, &shape[..1], &conv.bias),
+            (Some(quantized), Form::Integers) => Some(self.bias(conv, quantized, &weights, input_value, &bias)),
+            _ if conv.bias.iter().all(|bias| *bias == 0.0) => None,
+            _ => Some(self.floats(&bias, &shape[..1], &conv.bias)),
         };
-        let attributes = vec![
-            integers("kernel_shape", &[conv.kernel as i64; 2]),
-            integers("strides", &[conv.stride as i64; 2]),
-            integers("pads", &[conv.pad as i64; 4]),
-            integer("group", conv.groups as i64),
-        ];
-        self.push("Conv", &[input, &weights, &bias], output, attributes);
+        let attributes = convolution(conv.kernel as i64, conv.stride as i64, conv.pad as i64, conv.groups as i64);
+        // A bias of nothing is left out.
+        let parts = [input, weights.as_str(), bias.as_deref().unwrap_or_default()];
+        self.push("Conv", &parts[..parts.len() - usize::from(bias.is_none())], output, attributes);
+        if let Some(layer) = self.nodes.last_mut().filter(|_| self.form != Form::Rounded) {
+            layer.name = Some(name.clone());
+        }
     }
 
     fn half(&mut self, name: &str, shape: &[i64], values: &[f32]) -> String {
@@ -164,10 +172,10 @@ impl<'a> Writer<'a> {
         float
     }
 
-    /// Floats in as few bytes as hold each of them exactly, where bytes count.
+    /// Floats in as few bytes as hold each of them exactly, where weights are integers.
     fn floats(&mut self, name: &str, shape: &[i64], values: &[f32]) -> String {
         let is_half = |value: &f32| f16::from_f32(*value).to_f32() == *value;
-        if self.form == Form::Packed && values.iter().all(is_half) {
+        if matches!(self.form, Form::Packed | Form::Integers) && values.iter().all(is_half) {
             return self.half(name, shape, values);
         }
         self.constants.push(float_tensor(name, shape, values));
@@ -222,9 +230,20 @@ impl<'a> Writer<'a> {
         // The product is made when the file is loaded, which is smaller than to store it.
         let (of_weights, of_input) = (format!("{weights_name}.scale"), self.scales[input].clone());
         self.push("Mul", &[&of_weights, &of_input], &scale, vec![]);
-        let integers =
-            conv.bias.iter().zip(&scales).flat_map(|(bias, scale)| bias_integer(*bias, *scale).to_le_bytes());
-        self.constants.push(raw_tensor(&stored, DataType::Int32, &shape, integers.collect()));
+        let integers: Vec<i32> =
+            conv.bias.iter().zip(&scales).map(|(bias, scale)| bias_integer(*bias, *scale)).collect();
+        match integers.iter().map(|&bias| i16::try_from(bias)).collect::<Result<Vec<i16>, _>>() {
+            Ok(short) => {
+                let bytes = short.iter().flat_map(|bias| bias.to_le_bytes()).collect();
+                let half = format!("{stored}.half");
+                self.constants.push(raw_tensor(&half, DataType::Int16, &shape, bytes));
+                self.push("Cast", &[&half], &stored, vec![integer("to", DataType::Int32 as i64)]);
+            }
+            Err(_) => {
+                let bytes = integers.iter().flat_map(|bias| bias.to_le_bytes()).collect();
+                self.constants.push(raw_tensor(&stored, DataType::Int32, &shape, bytes));
+            }
+        }
         self.push("DequantizeLinear", &[&stored, &scale], name, vec![integer("axis", 0)]);
         name.to_owned()
     }
@@ -251,10 +270,15 @@ impl<'a> Writer<'a> {
         self.scales.push(scale_name.clone());
         let kind = if low == 0 { DataType::Uint8 } else { DataType::Int8 };
         self.constants.push(float_tensor(&scale_name, &[], &[scale]));
-        self.constants.push(raw_tensor(&zero_name, kind, &[], vec![zero as u8]));
+        // A byte of 0 is what the standard takes when there is none.
+        let mut grid = vec![scale_name.as_str()];
+        if (kind, zero) != (DataType::Uint8, 0) {
+            self.constants.push(raw_tensor(&zero_name, kind, &[], vec![zero as u8]));
+            grid.push(&zero_name);
+        }
         let (quantized, float) = (format!("{name}.quantized"), format!("{name}.rounded"));
-        self.push("QuantizeLinear", &[name, &scale_name, &zero_name], &quantized, vec![]);
-        self.push("DequantizeLinear", &[&quantized, &scale_name, &zero_name], &float, vec![]);
+        self.push("QuantizeLinear", &[&[name], &grid[..]].concat(), &quantized, vec![]);
+        self.push("DequantizeLinear", &[&[quantized.as_str()], &grid[..]].concat(), &float, vec![]);
         float
     }
 

@@ -244,10 +244,9 @@ fn expanded(int4: &ModelProto) -> ModelProto {
     let expanded = anemia_onnx::expand(int4).unwrap();
     let graph = expanded.graph.as_ref().unwrap();
     assert!(graph.node.iter().all(|node| FLOATS.contains(&node.op_type())));
-    let is_weight = |tensor: &&TensorProto| tensor.name().ends_with(".weight");
-    let weights: Vec<&TensorProto> = graph.initializer.iter().filter(is_weight).collect();
-    assert_eq!(weights.len(), graph.node.iter().filter(|node| node.op_type() == "Conv").count());
-    for weight in weights {
+    for layer in graph.node.iter().filter(|node| node.op_type() == "Conv") {
+        let is_weight = |tensor: &&TensorProto| tensor.name() == layer.input[1];
+        let weight = graph.initializer.iter().find(is_weight).unwrap();
         let bytes = weight.raw_data.as_ref().unwrap();
         for value in bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())) {
             assert_eq!(half::f16::from_f32(value).to_f32(), value, "{}", weight.name());

@@ -83,7 +83,7 @@ fn each_key_works_alone() {
         ("range: entropy", Recipe { range: RangeMethod::Entropy, ..plain() }, AtMost(2.5), None),
         ("range: percentile", Recipe { range: RangeMethod::Percentile, ..plain() }, AtMost(1.5), None),
         ("rounding: scaled", Recipe { rounding: Rounding::Scaled, ..plain() }, None, AtMost(1.2)),
-        ("rounding: second_order", Recipe { rounding: Rounding::SecondOrder, ..plain() }, AtMost(0.8), AtMost(0.8)),
+        ("rounding: second_order", Recipe { rounding: Rounding::SecondOrder, ..plain() }, AtMost(0.8), AtMost(0.95)),
         ("equalise", Recipe { equalise: true, ..plain() }, AtMost(1.5), None),
         ("scale_weights", Recipe { scale_weights: true, ..plain() }, None, AtMost(1.5)),
         ("compensate", Recipe { compensate: true, ..plain() }, AtMost(0.6), AtMost(0.6)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anemia_onnx::proto::tensor_proto::DataType;
 use anemia_onnx::proto::{ModelProto, NodeProto, TensorProto};
-use anemia_onnx::values;
+use anemia_onnx::{label, values};
 
 use super::graph::{Graph, number, numbers};
 
@@ -42,7 +42,7 @@ fn amax(model: &ModelProto) -> HashMap<String, f32> {
     let of_node = |node: &NodeProto| {
         let (weights, _) = graph.stored(node, 1)?;
         let greatest = values(weights)?.into_iter().fold(0f32, |amax, x| amax.max(x.abs()));
-        Some((node.name().to_owned(), greatest))
+        Some((label(node).to_owned(), greatest))
     };
     graph.nodes.iter().filter_map(of_node).collect()
 }
@@ -85,7 +85,7 @@ fn layer<'a>(
         weights,
         bits,
         bytes,
-        amax: amax.get(node.name()).copied(),
+        amax: amax.get(label(node)).copied(),
         reads: graph.maker(node, 0).and_then(|maker| range(graph, maker)),
         result: result.cloned(),
         macs: pixels.zip(product(&stored.dims)).and_then(|(pixels, weights)| pixels.checked_mul(weights)),
@@ -100,7 +100,7 @@ pub(super) fn range(graph: &Graph<'_>, node: &NodeProto) -> Option<[f32; 2]> {
     }
     let scale = single(1)?;
     let zero = if node.input.len() > 2 { single(2)? } else { 0.0 };
-    let is_signed = graph.constant(node, 2).is_none_or(|zero| zero.data_type() == DataType::Int8 as i32);
+    let is_signed = graph.constant(node, 2).is_some_and(|zero| zero.data_type() == DataType::Int8 as i32);
     let [low, high] = if is_signed { [-128.0, 127.0] } else { [0.0, 255.0] };
     Some([low, high].map(|q| (q - zero) * scale))
 }

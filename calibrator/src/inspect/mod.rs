@@ -6,6 +6,7 @@ mod rules;
 
 use std::path::PathBuf;
 
+use anemia_onnx::label;
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -46,7 +47,7 @@ fn row(layer: &Layer<'_>) -> [String; 9] {
     let product = |shape: &[i64]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
     let known = |text: Option<String>| text.unwrap_or_else(|| "?".into());
     [
-        layer.node.name().to_owned(),
+        label(layer.node).to_owned(),
         layer.node.op_type().to_owned(),
         layer.bits.to_string(),
         layer.bytes.to_string(),

@@ -3,7 +3,7 @@
 
 use anemia_onnx::proto::tensor_proto::DataType;
 use anemia_onnx::proto::{NodeProto, TensorProto};
-use anemia_onnx::values;
+use anemia_onnx::{label, values};
 
 use super::graph::{Graph, number};
 
@@ -32,7 +32,7 @@ pub(super) fn check(graph: &Graph<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in graph.nodes {
         let mut broken = |effect, text: String| {
-            let (name, operator) = (node.name().to_owned(), node.op_type().to_owned());
+            let (name, operator) = (label(node).to_owned(), node.op_type().to_owned());
             findings.push(Finding { node: name, operator, effect, text });
         };
         match node.op_type() {
@@ -111,7 +111,7 @@ fn sum(graph: &Graph<'_>, node: &NodeProto, broken: &mut dyn FnMut(Effect, Strin
     let own = |at: usize| {
         let quantize = graph.maker(rounds(at)?, 0)?;
         let maker = graph.maker(quantize, 0).filter(|maker| maker.op_type() == "Conv")?;
-        (graph.readers(maker).count() == 1 && graph.readers(rounds(at)?).count() == 1).then(|| maker.name().to_owned())
+        (graph.readers(maker).count() == 1 && graph.readers(rounds(at)?).count() == 1).then(|| label(maker).to_owned())
     };
     if let (Some(_), Some(_), Some(name)) = (rounds(0), rounds(1), own(0).or_else(|| own(1))) {
         broken(

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use anemia_onnx::label;
 use anemia_onnx::proto::attribute_proto::AttributeType;
 use anemia_onnx::proto::tensor_proto::{DataLocation, DataType};
 use anemia_onnx::proto::tensor_shape_proto::dimension;
@@ -40,12 +41,12 @@ pub fn read(model: &ModelProto) -> Result<Network> {
     if let Some(node) = graph.node.iter().find(rounds) {
         bail!(
             "node {:?} ({}): the network is quantized already; give the fp32 network that it was made from",
-            node.name(),
+            label(node),
             node.op_type()
         );
     }
     for node in &graph.node {
-        reader.node(node).with_context(|| format!("node {:?} ({})", node.name(), node.op_type()))?;
+        reader.node(node).with_context(|| format!("node {:?} ({})", label(node), node.op_type()))?;
     }
     let found = reader.values.get(output.name()).copied();
     ensure!(found == Some(reader.steps.len()), "output {}: expected the result of the last node", output.name());
@@ -282,8 +283,7 @@ impl<'a> Reader<'a> {
 
     fn push(&mut self, node: &'a NodeProto, op: Op, inputs: Vec<usize>) {
         // A convolution is known by the name of its node, as the tables of reports have it.
-        let own = if node.name().is_empty() { node.output[0].as_str() } else { node.name() };
-        let own = own.trim_start_matches('/').replace([':', '/'], ".");
+        let own = label(node).trim_start_matches('/').replace([':', '/'], ".");
         let taken = self.steps.iter().any(|step| step.name == own) || own == self.graph.output[0].name();
         let name = if taken { format!("{own}.{}", self.steps.len() + 1) } else { own };
         self.steps.push(Step { name, op, inputs, activation: Activation::None });

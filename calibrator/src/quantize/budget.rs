@@ -2,7 +2,8 @@
 //!
 //! The first convolution, the last one and the depthwise ones hold few weights and do much: they stay. Of the others those
 //! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be. Where it
-//! is larger than that with 4 bits everywhere, those are kept that cost next to nothing.
+//! is larger than that with 4 bits everywhere, those are kept that cost next to nothing. A handful of weights takes no room as
+//! 16-bit floats, either.
 
 use anyhow::Result;
 
@@ -12,7 +13,10 @@ use super::weights::{BLOCK, WeightFormat};
 use crate::network::{Conv, Network};
 
 /// Bytes that a file holds beside its weights and biases, for each convolution: names, shapes, nodes.
-const PER_CONV: usize = 835;
+const PER_CONV: usize = 330;
+
+/// Weights that are a handful.
+const HANDFUL: usize = 512;
 
 /// What may be added to a file that is too large with 4 bits everywhere, as a share of it.
 const NEXT_TO_NOTHING: usize = 50;
@@ -26,7 +30,12 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
     let mut candidates: Vec<(f64, usize, usize)> = Vec::new();
     for (index, (at, _, conv)) in network.convs().enumerate() {
         let small = index == 0 || index + 1 == count || conv.is_depthwise();
-        bits[at] = if small && bytes > 0 { 8 } else { 4 };
+        bits[at] = match () {
+            () if bytes == 0 => 4,
+            () if conv.weights.len() < HANDFUL => 16,
+            () if small => 8,
+            () => 4,
+        };
         size += PER_CONV + conv.bias.len() * 2 + cost(conv, bits[at]);
         let Some(covariance) = observed.covariances[at].as_ref().filter(|_| bits[at] == 4 && bytes > 0) else {
             continue;
@@ -52,8 +61,12 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
     Ok(bits)
 }
 
-/// Bytes of integers and scales.
+/// Bytes of weights and scales.
 fn cost(conv: &Conv, bits: u8) -> usize {
     let weights = conv.weights.len();
-    if bits == 4 { weights / 2 + conv.outputs * conv.row().div_ceil(BLOCK) * 2 } else { weights + conv.outputs * 2 }
+    match bits {
+        4 => weights / 2 + conv.outputs * conv.row().div_ceil(BLOCK) * 2,
+        8 => weights + conv.outputs * 2,
+        _ => weights * 2,
+    }
 }

@@ -29,21 +29,30 @@ impl Format {
             if readers.iter().any(|at| minds_zero(at, value)) {
                 return false;
             }
-            let reads_conv = || readers.iter().any(|&at| network.conv(at).is_some());
-            let Some(maker) = value.checked_sub(1) else {
-                // What else reads the picture reads it as it is, and not as the convolutions want it.
-                return readers.iter().all(computes_in_integers) && (self == Self::Unsigned || reads_conv());
-            };
             match self {
                 // A convolution gives integers, whoever reads them, in order to compute with them; but not the logit.
-                Self::Unsigned if network.conv(maker).is_some() => {
+                Self::Unsigned if value > 0 && network.conv(value - 1).is_some() => {
                     readers.iter().any(|&at| network.steps[at].op != Op::Sigmoid)
                 }
                 Self::Unsigned => readers.iter().any(computes_in_integers),
-                Self::Signed => reads_conv(),
+                Self::Signed => readers.iter().any(|&at| network.conv(at).is_some()),
             }
         };
-        (0..=network.steps.len()).map(is_rounded).collect()
+        let mut rounded: Vec<bool> = (0..=network.steps.len()).map(is_rounded).collect();
+        // What else reads the picture reads it as it is, and not as the convolutions want it. And where nothing that is made of
+        // it becomes an integer, it has no reason to.
+        let readers = network.readers(0);
+        rounded[0] &= readers.iter().all(computes_in_integers) && readers.iter().any(|&at| rounded[at + 1]);
+        if self == Self::Unsigned {
+            // Nor has a value that no integers are computed from or with.
+            let in_integers = |at: usize| computes_in_integers(&at) && self.is_in_integers(network, at, &rounded);
+            let is_of_use = |value: usize| {
+                value.checked_sub(1).is_some_and(in_integers) || network.readers(value).into_iter().any(in_integers)
+            };
+            let of_use: Vec<bool> = (0..rounded.len()).map(is_of_use).collect();
+            rounded.iter_mut().zip(of_use).for_each(|(rounded, of_use)| *rounded &= of_use);
+        }
+        rounded
     }
 
     /// Whether a step computes in integers, where those values are integers that are `rounded`.

@@ -128,7 +128,7 @@ impl Pass<'_> {
                     let (temperature, offset) = refit(&float, &own);
                     self.result.temperature = temperature;
                     kept.bias[0] += offset;
-                    if self.is_packed(bits) {
+                    if self.has_short_biases(bits) {
                         shorten(&mut kept.bias);
                     }
                     own.iter_mut().for_each(|map| map.values[0] += offset);
@@ -151,6 +151,10 @@ impl Pass<'_> {
                         }
                         Move::Not => {}
                     }
+                }
+                // Factors and shifts have made them longer again.
+                if self.has_short_biases(bits) {
+                    shorten(&mut kept.bias);
                 }
                 self.result.network.steps[at].op = Op::Conv(kept);
                 self.result.weights.push(weights);
@@ -200,15 +204,15 @@ impl Pass<'_> {
         if let (Some(weights), Some(Value { grid: Some(grid), .. })) = (&mut weights, self.result.values.get(input)) {
             hold_biases(weights, &mut kept, grid.scale);
         }
-        if self.is_packed(bits) {
+        if self.has_short_biases(bits) {
             shorten(&mut kept.bias);
         }
         Ok((kept, weights))
     }
 
-    /// Whether a layer belongs to a network whose values are floats and whose weights are integers: there bytes count.
-    fn is_packed(&self, bits: u8) -> bool {
-        self.format.is_none() && bits < 16
+    /// Whether the biases of a layer are floats in a file of integers, where bytes count.
+    fn has_short_biases(&self, bits: u8) -> bool {
+        self.format.is_some() == (bits == 16)
     }
 
     /// A step of the quantized network.

@@ -47,7 +47,8 @@ impl Weights {
 pub struct WeightFormat {
     /// 4 or 8.
     pub bits: u8,
-    /// Whether any two weights that a processor multiplies in one instruction stay within what 16 bits hold.
+    /// Whether any two weights that a processor multiplies in one instruction stay within what 16 bits hold, and scales are
+    /// 16-bit floats, as far as these reach.
     pub pairs: bool,
     /// Whether each product of an integer and its scale is a 16-bit float, so that a board that has no such integers can
     /// expand the file without another error.
@@ -92,15 +93,18 @@ impl WeightFormat {
         row.chunks(block).zip(importance.chunks(block)).map(scale).collect()
     }
 
-    /// The scale rounded up to as few binary digits as leave room for an integer among the eleven of a 16-bit float. Smaller
-    /// than those reach, the weights of a block are as good as 0.
+    /// The scale rounded up to the eleven binary digits of a 16-bit float, or to as few as leave room for an integer among them.
+    /// Smaller than those reach, the weights of a block are as good as 0.
     fn storable(self, scale: f32) -> f32 {
-        if !self.halves {
+        if !self.halves && !self.pairs {
             return scale;
         }
-        let digits = u32::from(12 - self.bits);
+        let digits = if self.halves { u32::from(12 - self.bits) } else { 11 };
         let rest = (1u32 << (24 - digits)) - 1;
         let short = f32::from_bits((scale.to_bits() + rest) & !rest);
+        if !self.halves {
+            return short;
+        }
         // 16-bit floats are multiples of 2⁻²⁴ and end below 2¹⁶.
         short.clamp(2f32.powi(digits as i32 - 25), 32_768.0 / (self.limit() + 1) as f32)
     }

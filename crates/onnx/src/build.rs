@@ -52,6 +52,16 @@ pub fn integers(name: &str, values: &[i64]) -> AttributeProto {
     }
 }
 
+/// The attributes of a `Conv` with a square kernel; those that have their usual value, which the standard defines, are left out.
+pub fn convolution(kernel: i64, stride: i64, pad: i64, groups: i64) -> Vec<AttributeProto> {
+    let unusual = [
+        (stride != 1).then(|| integers("strides", &[stride; 2])),
+        (pad != 0).then(|| integers("pads", &[pad; 4])),
+        (groups != 1).then(|| integer("group", groups)),
+    ];
+    [integers("kernel_shape", &[kernel; 2])].into_iter().chain(unusual.into_iter().flatten()).collect()
+}
+
 /// An attribute that is a word, such as the `mode` of a `Resize`.
 pub fn word(name: &str, value: &str) -> AttributeProto {
     AttributeProto {

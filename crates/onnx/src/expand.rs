@@ -49,7 +49,7 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
     let Some(output) = node.output.first() else { return Ok(None) };
     let inputs: Option<Vec<&TensorProto>> = node.input.iter().map(|name| constants.get(name)).collect();
     let Some(inputs) = inputs else { return Ok(None) };
-    let failed = |cause: &str| OnnxError::Node { node: node.name().to_owned(), cause: cause.to_owned() };
+    let failed = |cause: &str| OnnxError::Node { node: crate::label(node).to_owned(), cause: cause.to_owned() };
     let number = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name).map(|found| found.i());
     let tensor = match (node.op_type(), inputs.as_slice()) {
         ("Cast", [one]) if number("to") == Some(DataType::Float as i64) => {

@@ -5,6 +5,7 @@
 mod build;
 mod expand;
 mod file;
+mod strip;
 mod values;
 
 /// The messages of the ONNX schema (<https://onnx.ai/onnx/repo-docs/IR.html>), one type each.
@@ -13,7 +14,10 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-pub use build::{float_tensor, float_value, integer, integer_tensor, integers, model, node, numbers, raw_tensor, word};
+pub use build::{
+    convolution, float_tensor, float_value, integer, integer_tensor, integers, model, node, numbers, raw_tensor, word,
+};
 pub use expand::expand;
 pub use file::{OnnxError, decode, encode, read};
+pub use strip::{label, strip};
 pub use values::values;

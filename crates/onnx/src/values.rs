@@ -7,8 +7,8 @@ use crate::proto::tensor_proto::DataType;
 
 /// The values of a constant that is stored with the model, as 32-bit floats; 32-bit integers lose their last digits.
 ///
-/// `None` for values in another file, for formats other than 32- and 16-bit floats and 8- and 32-bit integers and signed 4-bit
-/// ones, for 16- and 4-bit ones that are not raw bytes, and where there are more or fewer bytes than the shape says.
+/// `None` for values in another file, for formats other than 32- and 16-bit floats and 8-, 16- and 32-bit integers and signed
+/// 4-bit ones, for 16- and 4-bit ones that are not raw bytes, and where there are more or fewer bytes than the shape says.
 pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
     let count = product(&tensor.dims)?;
     let kind = DataType::try_from(tensor.data_type()).ok()?;
@@ -24,7 +24,7 @@ pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
     };
     let size = match kind {
         DataType::Float | DataType::Int32 => count.checked_mul(4)?,
-        DataType::Float16 => count.checked_mul(2)?,
+        DataType::Float16 | DataType::Int16 => count.checked_mul(2)?,
         DataType::Int8 | DataType::Uint8 => count,
         DataType::Int4 => count.div_ceil(2),
         _ => return None,
@@ -35,6 +35,7 @@ pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
     Some(match kind {
         DataType::Float => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         DataType::Int32 => bytes.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes) as f32).collect(),
+        DataType::Int16 => bytes.as_chunks().0.iter().map(|bytes| f32::from(i16::from_le_bytes(*bytes))).collect(),
         DataType::Float16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
         DataType::Uint8 => bytes.iter().map(|byte| f32::from(*byte)).collect(),
         DataType::Int8 => bytes.iter().map(|byte| f32::from(byte.cast_signed())).collect(),

@@ -69,7 +69,7 @@ enum Command {
         /// The secret key
         #[arg(long)]
         key: PathBuf,
-        /// The file to write, such as pallor-0.5.0.anemia
+        /// The file to write, such as pallor-0.5.1.anemia
         #[arg(long)]
         out: PathBuf,
     },

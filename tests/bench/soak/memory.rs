@@ -41,13 +41,19 @@ pub fn level(samples: &[Sample]) -> &[Sample] {
     (0..samples.len()).map(from).max_by_key(|run| run.len()).unwrap_or_default()
 }
 
-/// Least squares of resident memory in kB over exams: the slope and its standard error.
-pub fn slope(samples: &[Sample]) -> (f64, f64) {
-    let points: Vec<(f64, f64)> = samples.iter().map(|sample| (sample.exams as f64, sample.rss_kb as f64)).collect();
-    let count = points.len() as f64;
-    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
-    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
-    let rest: f64 = points.iter().map(|point| (point.1 - y - slope * (point.0 - x)).powi(2)).sum();
-    (slope, (rest / (count - 2.0) / spread).sqrt())
+/// What the resident memory gains with each exam, in kB, and the standard error of that.
+///
+/// Whatever was gained once is in every later sample, so it is the steps between the samples that vary by chance, and not the
+/// samples around a line: a line would take one large step for a steady rise, and give it too small an error. The estimate is
+/// that of a ratio (Cochran 1977, "Sampling Techniques", section 6.4): all that was gained by all the exams.
+pub fn drift(samples: &[Sample]) -> (f64, f64) {
+    let steps: Vec<(f64, f64)> = samples
+        .windows(2)
+        .map(|pair| ((pair[1].exams - pair[0].exams) as f64, pair[1].rss_kb as f64 - pair[0].rss_kb as f64))
+        .collect();
+    let (exams, gained) = steps.iter().fold((0.0, 0.0), |sums, step| (sums.0 + step.0, sums.1 + step.1));
+    let drift = gained / exams;
+    let rest: f64 = steps.iter().map(|step| (step.1 - drift * step.0).powi(2)).sum();
+    let count = steps.len() as f64;
+    (drift, (rest * count / (count - 1.0)).sqrt() / exams)
 }

@@ -23,7 +23,7 @@ pub const STD: f32 = 0.25;
 pub(crate) const COLOURS: usize = 6;
 /// Numbers of a pixel: see [`Op::Contrasts`].
 pub(crate) const CONTRAST: usize = 3;
-/// How far the network goes from pixel to pixel: a cut-out that was smoothed has nothing new in between.
+/// See [`Op::Sample`]: a cut-out that was smoothed has nothing new between the pixels.
 pub(crate) const STRIDE: i64 = 4;
 /// Channels of the two layers.
 const CHANNELS: [i64; 2] = [64, 128];
@@ -33,9 +33,10 @@ const HIDDEN: i64 = 32;
 /// The classifier.
 pub fn colours(epsilon: f64) -> Network {
     let mut build = Builder::default();
-    let tissue = build.step(Op::Tissue, &[0]);
-    let logarithms = build.step(Op::Log, &[0]);
-    let colours = build.step(Op::Colours, &[0, logarithms]);
+    let pixels = build.step(Op::Sample, &[0]);
+    let tissue = build.step(Op::Tissue, &[pixels]);
+    let logarithms = build.step(Op::Log, &[pixels]);
+    let colours = build.step(Op::Colours, &[pixels, logarithms]);
     let colours = expert(&mut build, "colours", COLOURS, colours, tissue);
     let contrasts = build.step(Op::Contrasts, &[logarithms, tissue]);
     let contrasts = expert(&mut build, "contrasts", CONTRAST, contrasts, tissue);

@@ -45,16 +45,17 @@ pub enum Op {
     Double,
     /// The mean of every channel; dropout after it while training.
     Mean,
-    /// Where a picture has tissue: 6 in a pixel of tissue and 0 in a black one, for every fourth pixel of every fourth row.
+    /// Every fourth pixel of every fourth row.
+    Sample,
+    /// Where a picture has tissue: 6 in a pixel of tissue and 0 in a black one.
     Tissue,
     /// The natural logarithm.
     Log,
-    /// What a pixel of a picture is described by, for every fourth pixel of every fourth row of the picture and its logarithms:
-    /// the three channels, red and blue over green as logarithms, and the mean of the three logarithms, about as large as each
-    /// other.
+    /// What a pixel of a picture is described by, from the picture and its logarithms: the three channels, red and blue over
+    /// green as logarithms, and the mean of the three logarithms, about as large as each other.
     Colours,
-    /// How far a pixel is from the mean of the tissue, for every fourth pixel of every fourth row of the picture's logarithms,
-    /// which are the first value: red and blue over green, and all three together. The second value is the tissue.
+    /// How far a pixel is from the mean of the tissue, from the picture's logarithms, which are the first value: red and blue
+    /// over green, and all three together. The second value is the tissue.
     Contrasts,
     /// Mean and standard deviation of every channel of the first value over the tissue, which is the second one; dropout
     /// after them while training.

@@ -87,6 +87,10 @@ pub(crate) fn forward_between(
                 let mean = input.mean_dim([2, 3].as_slice(), false, None::<Kind>);
                 mean.dropout(mode.dropout, mode.dropout > 0.0)
             }
+            Op::Sample => {
+                let every = |value: &Tensor, axis| value.slice(axis, None, None, STRIDE);
+                channels_last(&every(&every(input, 2), 3))
+            }
             Op::Tissue => {
                 let (weights, bias) = tissue();
                 pointwise(input, &[1, 3, 1, 1], &weights, &[bias]).clamp(0.0, 6.0)
@@ -149,7 +153,7 @@ pub(crate) fn forward_between(
 /// A convolution with a kernel of one pixel and numbers that nobody trains.
 fn pointwise(input: &Tensor, shape: &[i64], weights: &[f32], bias: &[f32]) -> Tensor {
     let constant = |values: &[f32]| Tensor::from_slice(values).to_device(input.device());
-    input.conv2d(&constant(weights).view(shape), Some(&constant(bias)), [STRIDE; 2], [0, 0], [1, 1], 1)
+    input.conv2d(&constant(weights).view(shape), Some(&constant(bias)), [1, 1], [0, 0], [1, 1], 1)
 }
 
 /// Mean and deviation of every channel over the tissue, `[n, 2 · channels]`.
