@@ -133,7 +133,10 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
 }
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Of the threads that wait for the disk, the one that was idle for longest gets the next piece of work. With the usual ten
+    // seconds, all that a moment of much work has made stay for ever, as there is a piece now and then for each.
+    let idle = std::time::Duration::from_millis(250);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(idle).build();
     let runtime = runtime.map_err(|error| Refusal::Failure(format!("the runtime cannot start: {error}")))?;
     let outcome = runtime.block_on(work);
     // A write that hangs on a broken disk must not keep the process from ending.
