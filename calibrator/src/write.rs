@@ -157,8 +157,8 @@ impl<'a> Writer<'a> {
         };
         let attributes = convolution(conv.kernel as i64, conv.stride as i64, conv.pad as i64, conv.groups as i64);
         // A bias of nothing is left out.
-        let parts = [input, weights.as_str(), bias.as_deref().unwrap_or_default()];
-        self.push("Conv", &parts[..parts.len() - usize::from(bias.is_none())], output, attributes);
+        let parts: Vec<&str> = [Some(input), Some(weights.as_str()), bias.as_deref()].into_iter().flatten().collect();
+        self.push("Conv", &parts, output, attributes);
         if let Some(layer) = self.nodes.last_mut().filter(|_| self.form != Form::Rounded) {
             layer.name = Some(name.clone());
         }

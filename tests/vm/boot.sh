@@ -8,7 +8,10 @@ folder=$(realpath "$1") disk=$2 ssh_port=$3 mqtt_port=$4 console=$5
 
 # What this kiosk writes goes to DISK; what it was built with stays as it is and can be shared. A copy of its few hundred
 # megabytes: qemu-img would make a smaller one, but Debian's packages of it and of qemu itself can keep each other out.
-[ -e "$disk" ] || { cp --sparse=always "$folder/root.ext4" "$disk.partial" && mv "$disk.partial" "$disk"; }
+if [ ! -e "$disk" ]; then
+    cp --sparse=always "$folder/root.ext4" "$disk.partial"
+    mv "$disk.partial" "$disk"
+fi
 
 # /dev/kvm is not enough: there are machines that have it and cannot run an ordinary kernel with it.
 accel=(-accel "tcg,thread=multi,tb-size=512" -cpu max)

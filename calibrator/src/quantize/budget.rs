@@ -2,8 +2,8 @@
 //!
 //! The first convolution, the last one and the depthwise ones hold few weights and do much: they stay. Of the others those
 //! whose result suffers most for each byte saved are kept at 8 bits, until the file is as large as it may be. Where it
-//! is larger than that with 4 bits everywhere, those are kept that cost next to nothing. A handful of weights takes no room as
-//! 16-bit floats, either.
+//! is larger than that with 4 bits everywhere, those are kept that cost next to nothing. Before that, layers with a handful of
+//! weights become 16-bit floats, which takes next to no room.
 
 use anyhow::Result;
 
@@ -12,10 +12,13 @@ use super::rounding::{Rounding, round};
 use super::weights::{BLOCK, WeightFormat};
 use crate::network::{Conv, Network};
 
-/// Bytes that a file holds beside its weights and biases, for each convolution: names, shapes, nodes.
-const PER_CONV: usize = 330;
+/// Bytes that a file holds beside its weights, its biases and its name, for each convolution: shapes and nodes.
+const PER_CONV: usize = 300;
 
-/// Weights that are a handful.
+/// And for each other step.
+const PER_STEP: usize = 30;
+
+/// Weights that are a handful: where there is room, they are 16-bit floats.
 const HANDFUL: usize = 512;
 
 /// What may be added to a file that is too large with 4 bits everywhere, as a share of it.
@@ -25,18 +28,13 @@ const NEXT_TO_NOTHING: usize = 50;
 pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<u8>> {
     let mut bits = vec![0; network.steps.len()];
     let count = network.convs().count();
-    let mut size = 0;
+    let mut size = PER_STEP * (network.steps.len() - count);
     // Error of 4 bits for each byte, and what 8 bits would add.
     let mut candidates: Vec<(f64, usize, usize)> = Vec::new();
-    for (index, (at, _, conv)) in network.convs().enumerate() {
+    for (index, (at, step, conv)) in network.convs().enumerate() {
         let small = index == 0 || index + 1 == count || conv.is_depthwise();
-        bits[at] = match () {
-            () if bytes == 0 => 4,
-            () if conv.weights.len() < HANDFUL => 16,
-            () if small => 8,
-            () => 4,
-        };
-        size += PER_CONV + conv.bias.len() * 2 + cost(conv, bits[at]);
+        bits[at] = if small && bytes > 0 { 8 } else { 4 };
+        size += PER_CONV + step.name.len() + conv.bias.len() * 2 + cost(conv, bits[at]);
         let Some(covariance) = observed.covariances[at].as_ref().filter(|_| bits[at] == 4 && bytes > 0) else {
             continue;
         };
@@ -50,6 +48,14 @@ pub fn bits(network: &Network, observed: &Observed, bytes: usize) -> Result<Vec<
             at,
         ));
     }
+    for (at, _, conv) in network.convs().filter(|(_, _, conv)| conv.weights.len() < HANDFUL) {
+        let more = cost(conv, 16).saturating_sub(cost(conv, bits[at]));
+        if size + more <= bytes {
+            size += more;
+            bits[at] = 16;
+        }
+    }
+    candidates.retain(|(_, _, at)| bits[*at] == 4);
     candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
     let most = if size > bytes { size + size / NEXT_TO_NOTHING } else { bytes };
     for (_, more, at) in candidates {

@@ -39,26 +39,35 @@ impl Format {
             }
         };
         let mut rounded: Vec<bool> = (0..=network.steps.len()).map(is_rounded).collect();
-        // What else reads the picture reads it as it is, and not as the convolutions want it. And where nothing that is made of
-        // it becomes an integer, it has no reason to.
-        let readers = network.readers(0);
-        rounded[0] &= readers.iter().all(computes_in_integers) && readers.iter().any(|&at| rounded[at + 1]);
-        if self == Self::Unsigned {
-            // Nor has a value that no integers are computed from or with.
-            let in_integers = |at: usize| computes_in_integers(&at) && self.is_in_integers(network, at, &rounded);
-            let is_of_use = |value: usize| {
-                value.checked_sub(1).is_some_and(in_integers) || network.readers(value).into_iter().any(in_integers)
-            };
-            let of_use: Vec<bool> = (0..rounded.len()).map(is_of_use).collect();
-            rounded.iter_mut().zip(of_use).for_each(|(rounded, of_use)| *rounded &= of_use);
-        }
+        // What else reads the picture reads it as it is, and not as the convolutions want it. And what would lose its small
+        // numbers when its result was rounded has nothing from a rounded picture, either.
+        let keeps_small = |at: usize| network.readers(at + 1).iter().any(|reader| minds_zero(reader, at + 1));
+        rounded[0] &= network.readers(0).iter().all(|at| computes_in_integers(at) && !keeps_small(*at));
+        self.prune(network, &mut rounded);
         rounded
+    }
+
+    /// Leaves those values in floats that no integers are computed from or with: rounding them would be for nothing.
+    pub fn prune(self, network: &Network, rounded: &mut [bool]) {
+        // What TensorRT's form rounds is read by convolutions, which compute in integers then.
+        if self == Self::Signed {
+            return;
+        }
+        let in_integers = |at: usize| self.is_in_integers(network, at, rounded);
+        let is_of_use = |value: usize| {
+            value.checked_sub(1).is_some_and(in_integers) || network.readers(value).into_iter().any(in_integers)
+        };
+        let of_use: Vec<bool> = (0..rounded.len()).map(is_of_use).collect();
+        rounded.iter_mut().zip(of_use).for_each(|(rounded, of_use)| *rounded &= of_use);
     }
 
     /// Whether a step computes in integers, where those values are integers that are `rounded`.
     pub fn is_in_integers(self, network: &Network, at: usize, rounded: &[bool]) -> bool {
         // TensorRT also gives floats for integers.
-        (rounded[at + 1] || self == Self::Signed) && network.steps[at].inputs.iter().all(|&value| rounded[value])
+        let step = &network.steps[at];
+        matches!(step.op, Op::Conv(_) | Op::Add | Op::Double | Op::Mean)
+            && (rounded[at + 1] || self == Self::Signed)
+            && step.inputs.iter().all(|&value| rounded[value])
     }
 }
 

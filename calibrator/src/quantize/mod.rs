@@ -46,6 +46,7 @@ pub fn int8(network: &Network, pictures: &[Map], format: Format, recipe: &Recipe
         let errors = sensitivity::isolated(&network, pictures, format, recipe, &rounded);
         let floats = sensitivity::floats(&network, &errors, recipe.float_share, format);
         rounded.iter_mut().zip(floats).for_each(|(rounded, is_float)| *rounded &= !is_float);
+        format.prune(&network, &mut rounded);
     }
     // What computes in floats has weights of 16 bits: ONNX Runtime makes them 32-bit ones while it loads them, and then has the
     // same fast convolutions for them as in a network of floats, which it has not for weights that it must scale.

@@ -63,6 +63,7 @@ pub fn quantize(
         network: network.clone(),
         format,
         rounded,
+        has_integers: bits.iter().any(|bits| (1..16).contains(bits)),
         recipe,
         float: Vec::new(),
         own: Vec::new(),
@@ -81,6 +82,8 @@ struct Pass<'a> {
     network: Network,
     format: Option<Format>,
     rounded: &'a [bool],
+    /// Whether any weights become integers.
+    has_integers: bool,
     recipe: &'a Recipe,
     /// The values of both networks for all pictures; those that nobody reads any more are empty.
     float: Vec<Vec<Map>>,
@@ -128,9 +131,6 @@ impl Pass<'_> {
                     let (temperature, offset) = refit(&float, &own);
                     self.result.temperature = temperature;
                     kept.bias[0] += offset;
-                    if self.has_short_biases(bits) {
-                        shorten(&mut kept.bias);
-                    }
                     own.iter_mut().for_each(|map| map.values[0] += offset);
                 }
                 let grid = self.grid(at + 1, &own);
@@ -152,7 +152,7 @@ impl Pass<'_> {
                         Move::Not => {}
                     }
                 }
-                // Factors and shifts have made them longer again.
+                // Offset, factors and shifts have made them longer again.
                 if self.has_short_biases(bits) {
                     shorten(&mut kept.bias);
                 }
@@ -212,7 +212,12 @@ impl Pass<'_> {
 
     /// Whether the biases of a layer are floats in a file of integers, where bytes count.
     fn has_short_biases(&self, bits: u8) -> bool {
-        self.format.is_some() == (bits == 16)
+        match self.format {
+            None => self.has_integers,
+            Some(Format::Unsigned) => bits == 16,
+            // They have 32 bits there in any case.
+            Some(Format::Signed) => false,
+        }
     }
 
     /// A step of the quantized network.

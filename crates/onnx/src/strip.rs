@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use crate::proto::{ModelProto, NodeProto};
 
 /// Numbers the values inside the graph and takes the names of nodes away, but those of layers (`Conv`, `Gemm`). Input and
-/// output keep their names. What is computed stays the same.
+/// output keep their names. What is computed stays the same, in a graph that has no graphs in it.
 pub fn strip(model: &mut ModelProto) {
     let Some(graph) = model.graph.as_mut() else { return };
+    // What is known of values by their old names.
+    graph.value_info.clear();
     let outlets = graph.input.iter().chain(&graph.output).map(|outlet| outlet.name().to_owned());
     let mut names: HashMap<String, String> = outlets.map(|name| (name.clone(), name)).collect();
     let mut count = 0;

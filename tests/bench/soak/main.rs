@@ -163,9 +163,11 @@ fn main() {
         format!("{:.1} MB, {:.1} MB, {:.1} MB", thirds[0], thirds[1], thirds[2]),
     );
     println!("\n{table}");
-    assert!(drift <= 2.0 * error, "the daemon grows by {drift:.2} ± {:.2} kB an exam", 2.0 * error);
+    // More than chance, and more than a few buffers that were used for the first time.
+    let proven_kb = (drift - 2.0 * error) * last.exams as f64;
+    assert!(proven_kb < 300.0, "the daemon grows by {drift:.2} ± {:.2} kB an exam", 2.0 * error);
     assert_eq!(median, 0, "the daemon grows all the time, in kB: {steps:?}");
-    assert!(last.rss_kb < settled[0].rss_kb + 2000, "the daemon grew by more than 2 MB");
+    assert!(last.rss_kb < settled[0].rss_kb + 1000, "the daemon grew by more than 1 MB");
     assert!(thirds[2] < thirds[1] + 2.0, "the daemon grows when it reads its configuration again");
     assert!(files(&settled[half..]) <= files(&settled[..half]), "open files are left behind");
     assert!(threads(&settled[half..]) <= threads(&settled[..half]) + 1, "threads are left behind");

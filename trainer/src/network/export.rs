@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anemia_onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use anemia_onnx::{convolution, float_tensor, float_value, integer, model, node, word};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::fold::{fold, value};
 use super::{CONTRAST, Conv, Network, Op, STRIDE, Step, colour_matrix, contrast_matrix, tissue};
@@ -17,6 +17,7 @@ pub const INPUT: &str = "image";
 /// `output` names the result: `[1, 1]` from a classifier, `[1, 1, size / 2, size / 2]` from a locator.
 pub fn export(network: &Network, values: &HashMap<String, Vec<f32>>, size: i64, output: &str) -> Result<ModelProto> {
     let (network, values) = fold(network, values)?;
+    check_readers(&network)?;
     let mut writer = Writer { values: &values, weights: HashMap::new(), nodes: Vec::new(), constants: Vec::new() };
     writer.constants.push(float_tensor("zero", &[], &[0.0]));
     writer.constants.push(float_tensor("six", &[], &[6.0]));
@@ -190,6 +191,24 @@ impl Writer<'_> {
     fn value(&self, name: &str) -> Result<&[f32]> {
         value(self.values, name)
     }
+}
+
+/// The matrices of [`Op::Colours`] and [`Op::Contrasts`] go into what reads them, which must be convolutions of single pixels.
+fn check_readers(network: &Network) -> Result<()> {
+    for (index, step) in network.steps.iter().enumerate() {
+        if !matches!(step.op, Op::Colours | Op::Contrasts) {
+            continue;
+        }
+        let mut readers = network.steps.iter().filter(|reader| reader.inputs.contains(&(index + 1))).peekable();
+        let takes = |reader: &Step| matches!(&reader.op, Op::Conv(conv) if conv.kernel == 1 && conv.groups == 1);
+        ensure!(
+            readers.peek().is_some() && readers.all(takes),
+            "step {}: {:?} must be read by convolutions of single pixels",
+            index + 1,
+            step.op
+        );
+    }
+    Ok(())
 }
 
 /// Takes what a fixed matrix and its offset make of each pixel into the convolution of one pixel that reads it:
