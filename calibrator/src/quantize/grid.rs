@@ -22,8 +22,7 @@ impl Format {
             Step { op: Op::Divide, inputs, .. } => inputs[1] == value,
             _ => false,
         };
-        let computes_in_integers =
-            |at: &usize| matches!(network.steps[*at].op, Op::Conv(_) | Op::Add | Op::Double | Op::Mean);
+        let computes_in_integers = |at: &usize| has_integer_kernel(&network.steps[*at].op);
         let is_rounded = |value: usize| {
             let readers = network.readers(value);
             if readers.iter().any(|at| minds_zero(at, value)) {
@@ -65,10 +64,15 @@ impl Format {
     pub fn is_in_integers(self, network: &Network, at: usize, rounded: &[bool]) -> bool {
         // TensorRT also gives floats for integers.
         let step = &network.steps[at];
-        matches!(step.op, Op::Conv(_) | Op::Add | Op::Double | Op::Mean)
+        has_integer_kernel(&step.op)
             && (rounded[at + 1] || self == Self::Signed)
             && step.inputs.iter().all(|&value| rounded[value])
     }
+}
+
+/// Whether a runtime can do a step with integers.
+fn has_integer_kernel(op: &Op) -> bool {
+    matches!(op, Op::Conv(_) | Op::Add | Op::Double | Op::Mean)
 }
 
 /// Evenly spaced values: `scale · (q − zero)` for `low ≤ q ≤ high`.

@@ -43,9 +43,10 @@ pub fn level(samples: &[Sample]) -> &[Sample] {
 
 /// What the resident memory gains with each exam, in kB, and the standard error of that.
 ///
-/// Of memory that is never given back, whatever was gained once is in every later sample, so it is the steps between the samples that vary by chance, and not the
-/// samples around a line: a line would take one large step for a steady rise, and give it too small an error. The estimate is
-/// that of a ratio (Cochran 1977, "Sampling Techniques", section 6.4): all that was gained by all the exams.
+/// Of memory that is never given back, whatever was gained once is in every later sample, so it is the steps between the samples
+/// that vary by chance, and not the samples around a line: a line would take one large step for a steady rise, and give it too
+/// small an error. The estimate is that of a ratio (Cochran 1977, "Sampling Techniques", section 6.4): all that was gained by all
+/// the exams.
 pub fn drift(samples: &[Sample]) -> (f64, f64) {
     let steps: Vec<(f64, f64)> = samples
         .windows(2)
