@@ -19,6 +19,17 @@ use crate::service::{Opened, Prepared, Refusal, Running};
 /// What a command that took long is answered with.
 type Failed = (Reason, String);
 
+/// Waits for the disk on a thread of its own: broker and page go on meanwhile.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(error) => {
+            tracing::error!("{error}");
+            None
+        }
+    }
+}
+
 fn slots(config: &Config) -> [Slots; 2] {
     [Task::Classify, Task::Locate].map(|task| Slots::new(&config.state_dir, task))
 }
@@ -26,10 +37,12 @@ fn slots(config: &Config) -> [Slots; 2] {
 /// Prepares the first start. A newer model that does not load is rolled back.
 pub(crate) async fn first(path: &Path) -> Result<Prepared, Refusal> {
     let first = open(path, None).await;
-    if let Err(Refusal::Model(reason)) = &first
-        && config::load(path).is_ok_and(|config| roll_back(&config, reason))
-    {
-        return open(path, None).await;
+    if let Err(Refusal::Model(reason)) = &first {
+        let (file, reason) = (path.to_owned(), reason.clone());
+        let roll_back = move || config::load(&file).is_ok_and(|config| roll_back_if(&config, &reason, |_| true));
+        if on_disk(roll_back).await == Some(true) {
+            return open(path, None).await;
+        }
     }
     first
 }
@@ -40,11 +53,14 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
     match order {
         None | Some(Order::Reload) => {
             let prepared = open(path, Some(running)).await;
-            if let Err(Refusal::Model(reason)) = &prepared
-                && let Ok(config) = config::load(path)
-            {
+            if let Err(Refusal::Model(reason)) = &prepared {
                 // A model that was installed since, and cannot be loaded.
-                roll_back_if(&config, reason, |trial| !running.uses(trial));
+                let (file, reason, used) = (path.to_owned(), reason.clone(), running.models().clone());
+                on_disk(move || {
+                    let is_new = |trial: &Trial| !trial.is_of_any(&used);
+                    config::load(&file).is_ok_and(|config| roll_back_if(&config, &reason, is_new))
+                })
+                .await;
             }
             next(prepared)
         }
@@ -54,9 +70,11 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
                 return Err((Reason::NotNow, "model.engine is onnxruntime, which needs no plans".into()));
             }
             let disk = |error: std::io::Error| (Reason::Failed, format!("{}: {error}", model.tensorrt.cache.display()));
-            let aside = PlansAside::new(&model.tensorrt.cache).map_err(disk)?;
+            let cache = model.tensorrt.cache.clone();
+            let gone = || (Reason::Failed, "the disk thread ended".to_owned());
+            let aside = on_disk(move || PlansAside::new(&cache)).await.ok_or_else(gone)?.map_err(disk)?;
             let prepared = next(open(path, Some(running)).await)?;
-            aside.discard().map_err(disk)?;
+            on_disk(|| aside.discard()).await.ok_or_else(gone)?.map_err(disk)?;
             Ok(prepared)
         }
         Some(Order::ModelUpdate(update)) => {
@@ -77,26 +95,26 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
                 Err(error) => Err(error.to_string()),
             };
             if let Err(detail) = installed {
-                if let Err(error) = Slots::new(&config.state_dir, Task::Classify).refuse(&detail) {
-                    tracing::warn!("{}: {error}", config.state_dir.display());
-                }
+                let refused = detail.clone();
+                on_disk(move || {
+                    if let Err(error) = Slots::new(&config.state_dir, Task::Classify).refuse(&refused) {
+                        tracing::warn!("{}: {error}", config.state_dir.display());
+                    }
+                })
+                .await;
                 return Err((Reason::Failed, detail));
             }
             let prepared = next(open(path, Some(running)).await);
             if let Err((_, detail)) = &prepared {
-                roll_back_if(&config, detail, |trial| !running.uses(trial));
+                let (detail, used) = (detail.clone(), running.models().clone());
+                on_disk(move || roll_back_if(&config, &detail, |trial| !trial.is_of_any(&used))).await;
             }
             prepared
         }
     }
 }
 
-/// Takes newer models that still have to prove themselves out of use; says whether there were any.
-fn roll_back(config: &Config, reason: &str) -> bool {
-    roll_back_if(config, reason, |_| true)
-}
-
-/// The same of those for which `is_meant`.
+/// Takes newer models that still have to prove themselves, and for which `is_meant`, out of use; says whether there were any.
 pub(crate) fn roll_back_if(config: &Config, reason: &str, is_meant: impl Fn(&Trial) -> bool) -> bool {
     let mut any = false;
     for slots in slots(config).iter().filter(|slots| slots.trial().is_some_and(|trial| is_meant(&trial))) {
@@ -113,20 +131,24 @@ pub(crate) fn roll_back_if(config: &Config, reason: &str, is_meant: impl Fn(&Tri
 
 /// A newer model that ran for a while, and whose network gives answers, is trusted.
 pub(crate) fn confirm_trials(running: &Running) {
-    if running.board().watch().borrow().engine.status != EngineStatus::Ready {
+    let (board, used) = (running.board().clone(), running.models().clone());
+    if board.watch().borrow().engine.status != EngineStatus::Ready {
         return;
     }
-    for slots in slots(running.config()) {
-        // One that was installed since is not the one that works here.
-        let Some(trial) = slots.trial().filter(|trial| running.uses(trial)) else { continue };
-        match slots.confirm() {
-            Ok(()) => {
-                tracing::info!("{} has proven itself", trial.model);
-                running.board().update(UpdateStatus::Installed, &trial.model);
+    let all = slots(running.config());
+    tokio::task::spawn_blocking(move || {
+        for slots in all {
+            // One that was installed since is not the one that works here.
+            let Some(trial) = slots.trial().filter(|trial| trial.is_of_any(&used)) else { continue };
+            match slots.confirm() {
+                Ok(()) => {
+                    tracing::info!("{} has proven itself", trial.model);
+                    board.update(UpdateStatus::Installed, &trial.model);
+                }
+                Err(error) => tracing::warn!("{} is still on trial: {error}", trial.model),
             }
-            Err(error) => tracing::warn!("{} is still on trial: {error}", trial.model),
         }
-    }
+    });
 }
 
 fn count_start(config: &Config) {

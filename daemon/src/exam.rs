@@ -161,7 +161,9 @@ impl Exam {
     /// To be called when a frame came, before anything of it is kept: it may show another person than the frames before it, whose exam
     /// ends then.
     pub fn part(&mut self, now: Instant) -> Option<Outcome> {
-        if self.may_be_another(now) { self.leave(now) } else { None }
+        let may_be_another = self.may_be_another(now);
+        // An exam that was started and has seen nobody yet has nothing of anybody.
+        if may_be_another && !(self.phase == Phase::Collecting && self.seen == 0) { self.leave(now) } else { None }
     }
 
     /// Takes what one frame gave: a calibrated logit, or the reason why it was rejected.
@@ -459,6 +461,16 @@ mod tests {
         assert_eq!(bench.exam.state().phase, Phase::Result);
         assert!(bench.exam.see_nothing(bench.now + 5 * FRAME).is_none());
         assert!(bench.feed_all(&[Ok(1.0); 3]).is_some());
+    }
+
+    #[test]
+    fn an_exam_that_was_started_waits_for_a_camera_that_is_still_opening() {
+        let mut bench = Bench::new(2);
+        bench.exam.start(bench.now).unwrap();
+        bench.now += Duration::from_secs(4);
+        assert_eq!(bench.feed(Ok(1.0)), None, "nobody was seen before, so that nobody can have been exchanged");
+        let outcome = bench.feed(Ok(1.0)).expect("two good frames are enough");
+        assert_eq!((outcome.good, outcome.reason), (2, None));
     }
 
     #[test]

@@ -114,6 +114,7 @@ fn run_command(command: Command) -> u8 {
 fn check(path: &std::path::Path) -> Result<(), Refusal> {
     let refuse = |error: &dyn std::fmt::Display| Refusal::Configuration(error.to_string());
     let config = config::load(path).map_err(|error| refuse(&error))?;
+    config.check_installed().map_err(Refusal::Failure)?;
     let open = |folder: &std::path::Path, task| Bundle::open_whole(folder, task).map_err(|error| refuse(&error));
     let bundle = open(&config.classifier(), Task::Classify)?;
     anemia_engine::check(&bundle, config.model.precision.fixed(), &config.model.engine_options())?;

@@ -27,8 +27,8 @@ use crate::board::{BrokerStatus, CameraStatus, EngineStatus};
 use crate::figures::Stage;
 use crate::machine;
 use crate::port::{self, Door};
-use crate::publish::Stock;
 use crate::publish::telemetry::Sources;
+use crate::publish::{CLOCK_IS_SET, Stock};
 
 /// Connections at the same time. One Prometheus needs one.
 const CONNECTIONS: usize = 20;
@@ -140,7 +140,9 @@ impl Collector for Kiosk {
         gauge(out, "outbox_telemetry", "Telemetry that waits for the broker", None, self.stock.telemetry as i64)?;
         gauge(out, "outbox", "What waits for the broker", Some(&Unit::Bytes), self.stock.bytes as i64)?;
         let now = jiff::Timestamp::now().as_second();
-        let age = self.stock.oldest.map_or(0, |oldest| (now - oldest).max(0));
+        // What was stored before the clock was set has no age.
+        let oldest = self.stock.oldest.filter(|oldest| *oldest >= CLOCK_IS_SET);
+        let age = oldest.map_or(0, |oldest| (now - oldest).max(0));
         gauge(out, "outbox_oldest", "Age of the oldest result that waits", Some(&Unit::Seconds), age)?;
         let help = "Results that had to go unsent, since the outbox was made";
         counter(out.encode_descriptor("outbox_lost", help, None, MetricType::Counter)?, self.stock.lost)?;

@@ -17,6 +17,10 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long a request, and the beginning of TLS, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may be there: whoever asks and never reads the answers would keep its place for ever.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Wait before a port is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 /// Most bytes of the head of a request.
 const HEAD: usize = 16 << 10;
 
@@ -36,6 +40,23 @@ impl Door {
         };
         let listener = bind().map_err(|error| format!("{what} {address}: {error}"))?;
         Ok(Self { listener, tls })
+    }
+}
+
+/// Tries until a port is open, and says when what is in the way changes. The address may be one that the network gives this
+/// machine later; a file may be mended.
+pub(crate) async fn opened<T>(without: &str, mut open: impl FnMut() -> Result<T, String>) -> T {
+    let mut told = String::new();
+    loop {
+        match open() {
+            Ok(open) => return open,
+            Err(error) if error != told => {
+                tracing::error!("{without}: {error}; trying again");
+                told = error;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -84,7 +105,10 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ro
         .half_close(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!("port: {error}");
+    // A page has left it by then: from its upgrade on, it is no connection of these.
+    match timeout(LONGEST, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("port: {error}"),
+        Err(_) => tracing::debug!("port: a connection took too long"),
     }
 }

@@ -105,9 +105,9 @@ impl Records {
         self.settings.days > 0 && self.settings.cutouts
     }
 
-    /// Writes the record of an exam. When a sixteenth of what there may be was written, it also removes what is too old or too
-    /// much by `now`.
-    pub fn keep(&self, finished: &Finished, now: Timestamp) -> io::Result<()> {
+    /// Writes the record of an exam. Says whether a sixteenth of what there may be was written since the last
+    /// [`prune`](Self::prune), so that it is time for another.
+    pub fn keep(&self, finished: &Finished) -> io::Result<bool> {
         if self.settings.days > 0 {
             // What a result says of somebody is nobody else's business on this machine.
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
@@ -122,11 +122,9 @@ impl Records {
             // After the pictures, which are not worth a wait for the disk: a power cut can cost one.
             anemia_bundle::write_file(&self.folder.join(format!("{}.json", result.id)), &text)?;
             let bytes = (text.len() + notes.cutouts.len()) as u64;
-            if self.written.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.most() / 16 {
-                self.prune(now)?;
-            }
+            return Ok(self.written.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.most() / 16);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Bytes that all records may have.
@@ -157,7 +155,7 @@ impl Records {
         for exam in files.chunk_by(|a, b| a.0 == b.0) {
             total += exam.iter().map(|(_, _, bytes, _)| bytes).sum::<u64>();
             // A board without a battery begins in 1970 or so: what it wrote before it knew the time has no age.
-            let is_old = (CLOCK_IS_SET..=oldest).contains(&(exam[0].1.as_secs() as i64));
+            let is_old = self.settings.days == 0 || (CLOCK_IS_SET..=oldest).contains(&(exam[0].1.as_secs() as i64));
             if is_old || total > self.most() {
                 for (.., path) in exam {
                     fs::remove_file(path)?;
@@ -245,7 +243,7 @@ mod tests {
         note(&mut notes, Err(Rejection::Blurred), Phase::Collecting, start + Duration::from_millis(250), None);
         let records = Records::new(folder.path(), config::Records::default());
         let exam = finished(1000 * DAY, notes);
-        records.keep(&exam, at(1000 * DAY)).unwrap();
+        records.keep(&exam).unwrap();
         assert_eq!(files(&records), [format!("{}.json", exam.result.id)]);
         let text = fs::read_to_string(records.folder.join(format!("{}.json", exam.result.id))).unwrap();
         let record: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -271,7 +269,7 @@ mod tests {
         let settings = config::Records { cutouts: true, ..config::Records::default() };
         let records = Records::new(folder.path(), settings);
         let exam = finished(1000 * DAY, notes);
-        records.keep(&exam, at(1000 * DAY)).unwrap();
+        records.keep(&exam).unwrap();
         let id = exam.result.id;
         assert_eq!(files(&records), [format!("{id}-1.png"), format!("{id}.json")]);
         records.prune(at(1031 * DAY)).unwrap();
@@ -285,7 +283,7 @@ mod tests {
         fs::create_dir_all(&records.folder).unwrap();
         fs::write(records.folder.join("notes of the nurse.txt"), vec![0; 3 << 20]).unwrap();
         for day in [100, 104, 105, 106] {
-            records.keep(&finished(day * DAY, Notes::default()), at(106 * DAY)).unwrap();
+            records.keep(&finished(day * DAY, Notes::default())).unwrap();
         }
         assert_eq!(files(&records).len(), 5);
         records.prune(at(111 * DAY)).unwrap();
@@ -295,7 +293,7 @@ mod tests {
         let one = records.folder.join(files(&records).first().unwrap()).metadata().unwrap().len() as usize;
         let path = records.folder.join(format!("{}-1.png", large.result.id));
         fs::write(path, vec![0; (1 << 20) - 5 * one / 2]).unwrap();
-        records.keep(&large, at(106 * DAY + 5)).unwrap();
+        records.keep(&large).unwrap();
         records.prune(at(106 * DAY + 5)).unwrap();
         let left = files(&records);
         assert_eq!(left.len(), 4, "{left:?}");
@@ -309,7 +307,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = Records::new(folder.path(), config::Records { days: 10, mib: 1, cutouts: false });
         for second in [5 - CLOCK_IS_SET, 5] {
-            records.keep(&finished(second, Notes::default()), at(second)).unwrap();
+            records.keep(&finished(second, Notes::default())).unwrap();
         }
         records.prune(at(20 - CLOCK_IS_SET)).unwrap();
         assert_eq!(files(&records).len(), 2, "nothing is old while nobody knows the time");
@@ -325,7 +323,9 @@ mod tests {
         let notes = Notes { cutouts: vec![7; 50 * 20 * 3 * 8], size: [50, 20], ..Notes::default() };
         let mut largest = 0;
         for second in 0..200 {
-            records.keep(&finished(100 * DAY + second, notes.clone()), at(100 * DAY + second)).unwrap();
+            if records.keep(&finished(100 * DAY + second, notes.clone())).unwrap() {
+                records.prune(at(100 * DAY + second)).unwrap();
+            }
             let sizes = fs::read_dir(&records.folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
             largest = largest.max(sizes.sum::<u64>());
         }
@@ -336,7 +336,17 @@ mod tests {
     fn zero_days_keep_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let records = Records::new(folder.path(), config::Records { days: 0, ..config::Records::default() });
-        records.keep(&finished(1000 * DAY, Notes::default()), at(1000 * DAY)).unwrap();
+        records.keep(&finished(1000 * DAY, Notes::default())).unwrap();
         assert!(!records.folder.exists());
+        // What was kept under another configuration goes: what was written before the clock was set, and what a power cut
+        // left of a record, too.
+        let before = Records::new(folder.path(), config::Records::default());
+        for second in [5 - CLOCK_IS_SET, 5] {
+            before.keep(&finished(second, Notes::default())).unwrap();
+        }
+        let cut_off = format!("{}.jsonab12CD", finished(7, Notes::default()).result.id);
+        fs::write(records.folder.join(cut_off), "{").unwrap();
+        records.prune(at(20 - CLOCK_IS_SET)).unwrap();
+        assert_eq!(files(&records), [""; 0]);
     }
 }

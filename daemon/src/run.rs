@@ -49,7 +49,10 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
             started.clerk().close(open, Ok(format!("{} {} judges", model.name, model.version))).await;
         }
         match serve(started, path, &mut stop, &mut reload, &mut orders).await? {
-            Next::TakeOver(next, passed, asked) => (prepared, carried, open) = (next, passed, asked),
+            Next::TakeOver(next, passed, asked) => {
+                (prepared, carried, open) = (next, passed, asked);
+                prepared.count_again().await;
+            }
             Next::Stop => return Ok(()),
         }
     }
@@ -148,7 +151,9 @@ async fn serve(
 
 /// Ends what is left of a daemon of which a part has ended: whatever still works brings its results home.
 async fn broken(running: Running, part: &str) -> Refusal {
-    change::roll_back_if(running.config(), &format!("{part} ended unexpectedly"), |trial| running.uses(trial));
+    change::roll_back_if(running.config(), &format!("{part} ended unexpectedly"), |trial| {
+        trial.is_of_any(running.models())
+    });
     running.finish().await;
     Refusal::Failure(format!("{part} ended unexpectedly"))
 }

@@ -17,12 +17,13 @@ use crate::config::Config;
 use crate::control::ExamControl;
 use crate::exam::{Exam, Phase};
 use crate::history::History;
-use crate::kiosk::{self, Kiosk, Preview, Words};
+use crate::kiosk::{self, Kiosk, Preview};
 use crate::local;
 use crate::metrics;
-use crate::models::{Slots, Trial};
+use crate::models::Slots;
 use crate::pipeline::Pipeline;
 use crate::pixels::{Failing, Pixels};
+use crate::port;
 use crate::publish::telemetry::{self, Sources};
 use crate::publish::{Link, Outbox, Stock, keep, prune_hourly};
 use crate::records::{Notes, Records};
@@ -86,6 +87,12 @@ impl Opened {
                 // At a first start the kiosk goes on without a broker, and says why. What runs is not given up for files that
                 // cannot be used.
                 Link::check(&config.mqtt, &config.device_id).map_err(Refusal::Configuration)?;
+                if config.kiosk.page {
+                    kiosk::check(&config.kiosk).map_err(Refusal::Configuration)?;
+                }
+                if let Some(updates) = &config.model.updates {
+                    anemia_bundle::read_public_key(&updates.key).map_err(Refusal::Configuration)?;
+                }
                 outbox.clone()
             }
             // Results in the old folder would be forgotten without a word.
@@ -120,6 +127,17 @@ impl Opened {
         // Counted here, where waiting for a slow disk holds up nothing.
         let stock = outbox.stock().map_err(|error| Refusal::Failure(error.to_string()))?;
         Ok(Prepared { config, pipeline, outbox, stock })
+    }
+}
+
+impl Prepared {
+    /// Counts once more what waits: the daemon before this one may have stored a result while it ended. A disk that hangs holds
+    /// nothing up for long.
+    pub async fn count_again(&mut self) {
+        let outbox = self.outbox.clone();
+        if let Ok(Ok(Ok(stock))) = timeout(DISK_PATIENCE, tokio::task::spawn_blocking(move || outbox.stock())).await {
+            self.stock = stock;
+        }
     }
 }
 
@@ -250,30 +268,26 @@ impl Running {
             control.clone(),
         ));
         let pictures = spawn_preview(&preview, &slot)?;
+        // Exams are worth more than page and figures: the daemon goes on without them.
         if config.kiosk.page {
-            let kiosk = |words| Kiosk {
+            let kiosk = Kiosk {
                 device_id: config.device_id.clone(),
                 board: board.clone(),
                 history: history.clone(),
                 preview: preview.clone(),
                 control,
-                words: Arc::new(words),
             };
             let settings = config.kiosk.clone();
-            match kiosk::open(&settings).and_then(|door| Ok((door, Words::load(settings.words.as_deref())?))) {
-                Ok((door, words)) => {
-                    let kiosk = kiosk(words);
-                    beside.spawn(async move { kiosk::serve(door, &settings, kiosk).await });
-                }
-                Err(error) => tracing::error!("there is no page: {error}"),
-            }
+            beside.spawn(async move {
+                let page = port::opened("there is no page", || kiosk::open(&settings)).await;
+                kiosk::serve(page, kiosk).await;
+            });
         }
         if let Some(address) = config.metrics.listen {
-            match metrics::open(address) {
-                Ok(door) => drop(beside.spawn(metrics::serve(door, sources))),
-                // Exams are worth more than figures.
-                Err(error) => tracing::error!("{error}"),
-            }
+            beside.spawn(async move {
+                let door = port::opened("there are no metrics", || metrics::open(address)).await;
+                metrics::serve(door, sources).await;
+            });
         }
         Ok(Self {
             config,
@@ -297,9 +311,9 @@ impl Running {
         })
     }
 
-    /// Whether this daemon runs the model that is on trial.
-    pub fn uses(&self, trial: &Trial) -> bool {
-        self.models.iter().any(|sha256| trial.is_of(sha256))
+    /// Hashes of the manifests of classifier and locator.
+    pub fn models(&self) -> &[String; 2] {
+        &self.models
     }
 
     /// Who answers commands.

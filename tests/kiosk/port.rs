@@ -89,7 +89,7 @@ fn where_the_network_can_reach_it_the_page_wants_tls_and_a_token() {
     let folder = tempfile::tempdir().unwrap();
     Authority::new(folder.path(), "clinic").vouch_for("localhost", &Valid::Now);
     let token = folder.path().join("token");
-    std::fs::write(&token, "a token of the clinic\n").unwrap();
+    std::fs::write(&token, "token-of-the-clinic\n").unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let settings = format!(
         ", token_file: {}, tls: {{certificate: {}, key: {}}}",
@@ -113,7 +113,8 @@ fn where_the_network_can_reach_it_the_page_wants_tls_and_a_token() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert!(fetch("/", &[]).starts_with("HTTP/1.1 401"), "{}", fetch("/", &[]));
-    assert!(fetch("/words.json", &["Cookie: anemiad=a token of the clinic"]).starts_with("HTTP/1.1 200"));
+    assert!(fetch("/words.json", &["Cookie: anemiad=token-of-the-clinic"]).starts_with("HTTP/1.1 200"));
+    assert!(fetch("/?token=token-of-the-clinic", &[]).starts_with("HTTP/1.1 303"));
     let signed_in = fetch("/?token=wrong", &[]);
     assert!(signed_in.starts_with("HTTP/1.1 401"), "{signed_in}");
     assert!(!get(port, "/", "").contains("HTTP/1.1 2"), "nothing in the clear");
@@ -127,6 +128,24 @@ fn where_the_network_can_reach_it_the_page_wants_tls_and_a_token() {
     std::fs::write(&token, "short").unwrap();
     let (code, error) = check();
     assert!(code == Some(78) && error.contains("16 characters"), "{code:?} {error}");
+    // A reload does not take away the page that is there.
+    daemon.signal("HUP");
+    eventually("the refusal", || daemon.log().contains("the old one stays").then_some(()));
+    assert!(fetch("/words.json", &["Cookie: anemiad=token-of-the-clinic"]).starts_with("HTTP/1.1 200"));
+}
+
+/// As when the network gives the kiosk its address only later.
+#[test]
+fn a_port_that_is_taken_at_the_start_is_tried_again() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let more = format!("kiosk: {{listen: \"127.0.0.1:{port}\"}}");
+    let mut kiosk = Kiosk::new(&Settings { port: free_port(), camera: PHANTOMS, exam: QUICK, more: &more });
+    kiosk.start();
+    eventually("that there is no page", || kiosk.log().contains("there is no page: kiosk.listen").then_some(()));
+    drop(taken);
+    eventually("the page", || TcpStream::connect(("127.0.0.1", port)).ok());
+    assert_eq!(kiosk.log().matches("there is no page").count(), 1, "told once");
 }
 
 #[test]

@@ -94,6 +94,19 @@ fn the_commands_exit_with_78_and_a_line_for_each_mistake() {
     assert_eq!(code, Some(2));
 }
 
+/// Else the models of the configuration would be checked in place of those in use, without a word.
+#[test]
+fn check_says_that_it_cannot_look_for_installed_models() {
+    let folder = tempfile::tempdir().unwrap();
+    // Root may look into every folder, so it is a file here.
+    fs::write(folder.path().join("models"), "").unwrap();
+    let file = folder.path().join("anemiad.yaml");
+    fs::write(&file, format!("{GOOD}state_dir: {}\n", folder.path().display())).unwrap();
+    let (_, stderr, code) = texts(&anemiad().arg("check").arg("--config").arg(&file).output().unwrap());
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains(&*folder.path().to_string_lossy()) && stderr.contains("or as root"), "{stderr}");
+}
+
 proptest! {
     /// Anything in place of a value, and any text at all: mistakes with positions, never a panic.
     #[test]

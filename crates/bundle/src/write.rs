@@ -46,7 +46,10 @@ pub fn write_bundle(folder: &Path, manifest: &Manifest, files: &[(&str, &[u8])])
 /// Writes a file aside, syncs it and renames it: there is the old one or the new one, whatever happens.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut aside = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file needs a name"))?;
+    // It begins with the name, so that whoever looks after such files knows what a power cut left.
+    let mut aside =
+        tempfile::Builder::new().prefix(name).permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
     aside.write_all(bytes)?;
     aside.as_file().sync_all()?;
     aside.persist(path)?;

@@ -253,6 +253,16 @@ impl Config {
         Slots::new(&self.state_dir, Task::Locate).current().unwrap_or_else(|| self.locator.folder())
     }
 
+    /// Fails where whoever runs this may not look for installed models: those of the configuration would be taken for them.
+    pub fn check_installed(&self) -> Result<(), String> {
+        for task in [Task::Classify, Task::Locate] {
+            Slots::new(&self.state_dir, task).check().map_err(|error| {
+                format!("{}: {error}; run it as the user of the daemon, or as root", self.state_dir.display())
+            })?;
+        }
+        Ok(())
+    }
+
     /// What the pipeline is made of.
     pub fn parts(&self) -> Parts {
         Parts {

@@ -44,6 +44,10 @@ impl Guard {
             if line.len() < 16 {
                 return Err(format!("{}: a token needs at least 16 characters", path.display()));
             }
+            // A browser writes others in an address otherwise than they are, or ends the token there.
+            if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)) {
+                return Err(format!("{}: a token has letters, digits and - . _ ~ + / = only", path.display()));
+            }
             Ok(Sha256::of(line))
         });
         Ok(Self { names, token: token.transpose()? })
@@ -167,7 +171,10 @@ mod tests {
         assert!(knows(COOKIE, "other=1; anemiad=0123456789abcdef"));
         assert!(knows(AUTHORIZATION, "Bearer 0123456789abcdef"));
         assert!(!knows(COOKIE, "anemiad=0123456789abcdeF") && !knows(HOST, "localhost"));
-        std::fs::write(&file, "short").unwrap();
-        assert!(Guard::new(&serde_yaml::from_str(&format!("{{token_file: {}}}", file.display())).unwrap()).is_err());
+        for bad in ["short", "a token of the clinic", "0123456789abcdef#1", "0123456789abcdefä"] {
+            std::fs::write(&file, bad).unwrap();
+            let settings = serde_yaml::from_str(&format!("{{token_file: {}}}", file.display())).unwrap();
+            assert!(Guard::new(&settings).is_err(), "{bad}");
+        }
     }
 }

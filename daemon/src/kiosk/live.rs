@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::{Kiosk, Picture, Served};
+use super::preview::Picture;
+use super::{Kiosk, Served};
 use crate::exam::NotNow;
 
 /// The state comes at least so often.
@@ -47,7 +48,7 @@ enum What {
 }
 
 pub(super) async fn connect(Shared(served): Shared<Served>, upgrade: WebSocketUpgrade) -> Response {
-    let Served { kiosk, room, mut open } = served;
+    let Served { kiosk, room, mut open, .. } = served;
     let Ok(place) = room.try_acquire_owned() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let upgrade = upgrade.max_message_size(LONGEST).max_frame_size(LONGEST);
     upgrade.read_buffer_size(LONGEST).write_buffer_size(BUFFER).on_upgrade(|socket| async move {

@@ -18,6 +18,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::board::Board;
 use crate::config;
@@ -25,9 +26,9 @@ use crate::control::ExamControl;
 use crate::history::History;
 use crate::port::{self, Door};
 
-pub use guard::Guard;
-pub use preview::{Picture, Preview};
-pub use words::Words;
+use guard::Guard;
+pub use preview::Preview;
+use words::Words;
 
 /// Connections at the same time. A browser opens up to six for a page.
 const CONNECTIONS: usize = 200;
@@ -45,27 +46,48 @@ pub struct Kiosk {
     pub preview: Arc<Preview>,
     /// Start and cancel.
     pub control: ExamControl,
-    /// All texts.
-    pub words: Arc<Words>,
+}
+
+/// Everything that the page needs of files.
+struct Files {
+    guard: Guard,
+    words: Words,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Files {
+    fn read(settings: &config::Kiosk) -> Result<Self, String> {
+        Ok(Self {
+            guard: Guard::new(settings)?,
+            words: Words::load(settings.words.as_deref())?,
+            tls: tls::acceptor(settings)?,
+        })
+    }
 }
 
 /// Looks at every file that the page needs.
 pub fn check(settings: &config::Kiosk) -> Result<(), String> {
-    Guard::new(settings)?;
-    Words::load(settings.words.as_deref())?;
-    tls::acceptor(settings)?;
-    Ok(())
+    Files::read(settings).map(drop)
 }
 
-/// Opens the port of the page.
-pub fn open(settings: &config::Kiosk) -> Result<Door, String> {
-    Door::open("kiosk.listen", settings.listen, tls::acceptor(settings)?)
+/// A page whose port is open.
+pub struct Opened {
+    door: Door,
+    guard: Guard,
+    words: Words,
+}
+
+/// Reads every file that the page needs, and opens its port.
+pub fn open(settings: &config::Kiosk) -> Result<Opened, String> {
+    let Files { guard, words, tls } = Files::read(settings)?;
+    Ok(Opened { door: Door::open("kiosk.listen", settings.listen, tls)?, guard, words })
 }
 
 /// What all connections share.
 #[derive(Clone)]
 struct Served {
     kiosk: Kiosk,
+    words: Arc<Words>,
     /// For connections. A page has a place of its own, from its upgrade on.
     room: Arc<Semaphore>,
     /// Closed when this daemon ends: pages outlive the connection that they began as.
@@ -73,20 +95,18 @@ struct Served {
 }
 
 /// Answers requests, until it is dropped.
-pub async fn serve(door: Door, settings: &config::Kiosk, kiosk: Kiosk) {
-    let guard = match Guard::new(settings) {
-        Ok(guard) => Arc::new(guard),
-        Err(error) => return tracing::error!("kiosk: {error}"),
-    };
+pub async fn serve(page: Opened, kiosk: Kiosk) {
+    let Opened { door, guard, words } = page;
+    let (guard, words) = (Arc::new(guard), Arc::new(words));
     let (_open, open) = watch::channel(());
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let served = Served { kiosk, room: room.clone(), open };
+    let served = Served { kiosk, words, room: room.clone(), open };
     let router = Router::new()
         .route("/", get(|| async { fixed("text/html; charset=utf-8", include_str!("page/index.html")) }))
         .route("/style.css", get(|| async { fixed("text/css; charset=utf-8", include_str!("page/style.css")) }))
         .route("/script.js", get(|| async { fixed("text/javascript; charset=utf-8", include_str!("page/script.js")) }))
         .route("/icon.svg", get(|| async { fixed("image/svg+xml", include_str!("page/icon.svg")) }))
-        .route("/words.json", get(words))
+        .route("/words.json", get(all_words))
         .route("/live", get(live::connect))
         .with_state(served)
         .layer(middleware::from_fn_with_state(guard, guard::check));
@@ -98,7 +118,7 @@ fn fixed(kind: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
-async fn words(State(served): State<Served>) -> Response {
-    let json = serde_json::to_string(&*served.kiosk.words).unwrap_or_default();
+async fn all_words(State(served): State<Served>) -> Response {
+    let json = serde_json::to_string(&*served.words).unwrap_or_default();
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], json).into_response()
 }

@@ -69,7 +69,7 @@ enum Command {
         /// The secret key
         #[arg(long)]
         key: PathBuf,
-        /// The file to write, such as pallor-0.5.1.anemia
+        /// The file to write, such as pallor-0.6.0.anemia
         #[arg(long)]
         out: PathBuf,
     },
@@ -90,8 +90,8 @@ impl Models {
     pub fn run(&self) -> Result<(), Refusal> {
         match &self.command {
             Command::Install { source, sha256, config } => {
-                let installed = install(&load(config)?, source, sha256.as_deref(), &mut follow).map_err(failure)?;
-                say(format_args!("{} is installed; {HOW_TO_RELOAD}", installed.model));
+                let model = install(&load(config)?, source, sha256.as_deref(), &mut follow).map_err(failure)?;
+                say(format_args!("{model} is installed; {HOW_TO_RELOAD}"));
                 Ok(())
             }
             Command::List { config } => list(&load(config)?),
@@ -119,9 +119,9 @@ impl Models {
 }
 
 fn list(config: &Config) -> Result<(), Refusal> {
+    config.check_installed().map_err(failure)?;
     for (task, shipped) in [(Task::Classify, config.model.bundle.clone()), (Task::Locate, config.locator.folder())] {
         let slots = Slots::new(&config.state_dir, task);
-        slots.check().map_err(|error| failure(format!("{}: {error}", config.state_dir.display())))?;
         let current = slots.current();
         let line = |folder: &Path, mark: &str| match Bundle::open(folder) {
             Ok(bundle) => {

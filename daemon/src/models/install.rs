@@ -11,26 +11,13 @@ use super::{Slots, unpack};
 use crate::config::{Config, Roi, Updates};
 use crate::pipeline::Pipeline;
 
-/// A model that was installed.
-#[derive(Clone, Debug)]
-pub struct Installed {
-    /// Name and version.
-    pub model: String,
-    /// Where it is in use now, and has to prove itself.
-    pub slots: Slots,
-}
-
 /// Installs the model at `source`: a folder, a file, or a URL with `file:` or `https:`. `sha256` is that of the file, and must
 /// be there for `https:`. `follow` is told how far the build of a plan is, and stops everything with `false`.
 ///
 /// The model in use goes on meanwhile. It is replaced when the new one is signed by the key of the configuration, is whole, and
-/// gives the right answers on this machine with this configuration; the daemon takes it with the next start or reload.
-pub fn install(
-    config: &Config,
-    source: &str,
-    sha256: Option<&str>,
-    follow: &mut Follow<'_>,
-) -> Result<Installed, String> {
+/// gives the right answers on this machine with this configuration; the daemon takes it with the next start or reload, and it
+/// then has to prove itself. Gives its name and version.
+pub fn install(config: &Config, source: &str, sha256: Option<&str>, follow: &mut Follow<'_>) -> Result<String, String> {
     let Some(updates) = &config.model.updates else {
         return Err("model.updates is not in the configuration: no newer models are accepted".into());
     };
@@ -54,7 +41,7 @@ pub fn install(
             fs::rename(&staging, &staged).map_err(failed)?;
         }
         slots.switch(&staged, &model, &sha256).map_err(failed)?;
-        Ok(Installed { model, slots })
+        Ok(model)
     });
     if done.is_err() {
         // What is left of it takes room, and nothing else.

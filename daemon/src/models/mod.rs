@@ -9,7 +9,7 @@ mod unpack;
 use std::path::PathBuf;
 
 pub use command::Models;
-pub use install::{Installed, install};
+pub use install::install;
 pub use slots::{Slots, Trial};
 pub use unpack::unpack;
 

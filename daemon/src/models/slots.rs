@@ -53,9 +53,9 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Whether this is the model whose manifest has this hash.
-    pub fn is_of(&self, sha256: &str) -> bool {
-        self.sha256 == sha256
+    /// Whether this is one of the models whose manifests have these hashes.
+    pub fn is_of_any(&self, hashes: &[String]) -> bool {
+        hashes.contains(&self.sha256)
     }
 }
 
@@ -134,13 +134,14 @@ impl Slots {
         }
     }
 
-    /// Held while something is installed; another installation is refused meanwhile.
+    /// Held while something is installed, of whatever kind; another installation is refused meanwhile.
     pub fn lock(&self) -> io::Result<File> {
-        fs::create_dir_all(&self.folder)?;
+        let folder = self.folder.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder)?;
         // An administrator may do this in a folder of the daemon's user: no link of theirs is followed.
         let mut options = File::options();
         options.write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(self.folder.join("lock"))?;
+        let file = options.open(folder.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(io::Error::other("another installation is running")),
@@ -152,18 +153,40 @@ impl Slots {
     pub fn switch(&self, staged: &Path, model: &str, sha256: &str) -> io::Result<()> {
         let before = self.current_slot();
         let slot = before.map_or(Slot::A, Slot::other);
-        // The slot that is not in use: nothing reads it.
+        sync_all(staged)?;
+        // What came of an earlier update says nothing about this one.
+        remove_if_there(&self.folder.join(LAST))?;
+        // Before anything of it is in a slot: until the link is set, it says that what is in the other slot was never in use.
+        self.write(TRIAL, &Trial { before, starts: 0, sha256: sha256.to_owned(), model: model.to_owned() })?;
+        let done = self.fill(slot, staged).and_then(|()| self.link(Some(slot)));
+        if done.is_err()
+            && let Err(error) = self.clear_up()
+        {
+            tracing::warn!("{}: {error}", self.folder.display());
+        }
+        done
+    }
+
+    /// Puts a bundle into the slot that is not in use: nothing reads it.
+    fn fill(&self, slot: Slot, staged: &Path) -> io::Result<()> {
         let folder = self.folder_of(slot);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
-        sync_all(staged)?;
         fs::rename(staged, &folder)?;
-        File::open(&self.folder)?.sync_all()?;
-        // What came of an earlier update says nothing about this one.
-        remove_if_there(&self.folder.join(LAST))?;
-        self.write(TRIAL, &Trial { before, starts: 0, sha256: sha256.to_owned(), model: model.to_owned() })?;
-        self.link(Some(slot))
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Removes what a switch left that was interrupted, or a rollback would go forward to it; and the note of a trial that
+    /// nothing is on.
+    fn clear_up(&self) -> io::Result<()> {
+        let noted: Option<Trial> = self.read(TRIAL);
+        if noted.is_some_and(|trial| trial.before == self.current_slot())
+            && let Some(never_used) = self.other()
+        {
+            fs::remove_dir_all(never_used)?;
+        }
+        remove_if_there(&self.folder.join(TRIAL))
     }
 
     fn link(&self, slot: Option<Slot>) -> io::Result<()> {
@@ -191,7 +214,11 @@ impl Slots {
     /// Counts a start of the daemon. A model that was started too often without proving itself is rolled back; says why.
     pub fn count_start(&self) -> io::Result<Option<String>> {
         let Some(mut trial) = self.trial() else {
-            remove_if_there(&self.folder.join(TRIAL))?;
+            if self.folder.join(TRIAL).exists() {
+                // Or what is installed at this moment would be taken for interrupted.
+                let _lock = self.lock()?;
+                self.clear_up()?;
+            }
             return Ok(None);
         };
         if trial.starts >= MOST_STARTS {
@@ -357,6 +384,20 @@ mod tests {
     }
 
     #[test]
+    fn an_installation_that_fails_leaves_nothing_to_roll_back_to() {
+        let (_folder, slots) = slots();
+        install(&slots, "1");
+        slots.confirm().unwrap();
+        install(&slots, "2");
+        slots.confirm().unwrap();
+        let staging = slots.staging().unwrap();
+        // A folder in the place of the new link.
+        fs::create_dir_all(slots.folder.join("current.new").join("in the way")).unwrap();
+        slots.switch(&staging, "3", "").unwrap_err();
+        assert_eq!((version(&slots).as_deref(), slots.trial(), slots.other()), (Some("2"), None, None));
+    }
+
+    #[test]
     fn when_the_power_fails_in_the_middle_it_is_the_old_one_or_the_new_one() {
         let (_folder, slots) = slots();
         install(&slots, "1");
@@ -365,8 +406,11 @@ mod tests {
         slots
             .write(TRIAL, &Trial { before: Some(Slot::A), starts: 0, sha256: String::new(), model: "2".into() })
             .unwrap();
+        // What was to be installed is in its slot already.
+        fs::create_dir(slots.folder_of(Slot::B)).unwrap();
         assert_eq!((slots.trial(), slots.count_start().unwrap()), (None, None));
         assert_eq!(version(&slots).as_deref(), Some("1"));
+        assert!(slots.other().is_none(), "no rollback may lead to what was never in use");
         // A link to a slot that is gone: the configuration is in use.
         fs::remove_dir_all(slots.current().unwrap()).unwrap();
         assert_eq!(version(&slots), None);

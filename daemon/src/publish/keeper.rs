@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::{Kind, Outbox};
@@ -28,24 +29,11 @@ pub async fn keep(
     history: Arc<History>,
     stored: Arc<Notify>,
 ) {
-    // The first time at once.
-    let mut prune = tokio::time::interval(PRUNE_EVERY);
-    prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let finished = tokio::select! {
-            finished = exams.recv() => match finished {
-                Some(finished) => finished,
-                None => return,
-            },
-            _ = prune.tick() => {
-                let records = records.clone();
-                let pruned = tokio::task::spawn_blocking(move || records.prune(jiff::Timestamp::now()));
-                if let Ok(Err(error)) = pruned.await {
-                    tracing::warn!("old records were not removed: {error}");
-                }
-                continue;
-            }
-        };
+    // Beside the results, which must not wait for a month of records on a slow card. It ends with this task.
+    let mut beside = JoinSet::new();
+    let prune_soon = Arc::new(Notify::new());
+    beside.spawn(prune_records(records.clone(), prune_soon.clone()));
+    while let Some(finished) = exams.recv().await {
         let result = &finished.result;
         let (id, at, verdict) = (result.id, result.finished_at, result.verdict);
         let payload: Arc<[u8]> = match serde_json::to_vec(result) {
@@ -79,9 +67,27 @@ pub async fn keep(
         stored.notify_one();
         // After the result, and once: a record that the disk does not take holds up nothing.
         let records = records.clone();
-        let kept = tokio::task::spawn_blocking(move || records.keep(&finished, jiff::Timestamp::now()));
-        if let Ok(Err(error)) = kept.await {
-            tracing::warn!(exam = %id, "the record of exam {id} was not kept: {error}");
+        match tokio::task::spawn_blocking(move || records.keep(&finished)).await {
+            Ok(Ok(enough)) if enough => prune_soon.notify_one(),
+            Ok(Err(error)) => tracing::warn!(exam = %id, "the record of exam {id} was not kept: {error}"),
+            _ => {}
+        }
+    }
+}
+
+/// Removes old records: at once, every hour, and whenever it is asked to.
+async fn prune_records(records: Records, soon: Arc<Notify>) {
+    let mut hourly = tokio::time::interval(PRUNE_EVERY);
+    hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = hourly.tick() => {}
+            () = soon.notified() => {}
+        }
+        let records = records.clone();
+        let pruned = tokio::task::spawn_blocking(move || records.prune(jiff::Timestamp::now()));
+        if let Ok(Err(error)) = pruned.await {
+            tracing::warn!("old records were not removed: {error}");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What the broker has not confirmed yet, on disk.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +12,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use crate::config;
 
 const FILE: &str = "outbox.redb";
+/// By these many bytes redb knows its files.
+const FIRST_BYTES: usize = 9;
 /// It is read once, from its beginning to its end: a cache worth its memory would not help.
 const CACHE_BYTES: usize = 1 << 20;
 /// No message is older than this program. What was stored before the clock was set has no age.
@@ -99,8 +104,9 @@ impl Outbox {
     /// Opens the outbox in `folder`, and makes both if they are not there.
     pub fn open(folder: &Path, limits: config::Outbox) -> Result<Self, OutboxError> {
         let path = folder.join(FILE);
-        std::fs::create_dir_all(folder)
-            .map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
+        // What a result says of somebody is nobody else's business on this machine.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
         let outbox = Self { database: Mutex::new(None), limits: Mutex::new(limits), path };
         // The tables are made now, so that reading never has to care whether they are there.
         outbox.change(|change, _| {
@@ -112,7 +118,7 @@ impl Outbox {
             Ok(())
         })?;
         // The file is on disk; that it is in this folder must be, too.
-        let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
         Ok(outbox)
     }
@@ -277,7 +283,10 @@ impl Outbox {
         let attempt = || -> Result<(Database, T), redb::Error> {
             let database = match kept.take() {
                 Some(database) => database,
-                None => Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?,
+                None => {
+                    remove_unfinished(&self.path)?;
+                    Database::builder().set_cache_size(CACHE_BYTES).create(&self.path)?
+                }
             };
             let done = work(&database, &limits)?;
             Ok((database, done))
@@ -295,6 +304,25 @@ impl Outbox {
     fn failed(&self, cause: String) -> OutboxError {
         OutboxError { path: self.path.clone(), cause: cause.split_whitespace().collect::<Vec<_>>().join(" ") }
     }
+}
+
+/// Removes a file whose making was interrupted by the power or a full disk, or it would be refused for ever. The database
+/// writes the first bytes of its file last, so that nothing was ever stored in one without them.
+fn remove_unfinished(path: &Path) -> std::io::Result<()> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut start = [0; FIRST_BYTES];
+    let read = file.read(&mut start)?;
+    let is_unfinished = read > 0 && start[..read].iter().all(|byte| *byte == 0);
+    // Locked, it is being made by somebody else.
+    if is_unfinished && file.try_lock().is_ok() {
+        tracing::warn!("{}: its making was interrupted; it is made anew", path.display());
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// What becomes of a command that came.
@@ -380,6 +408,19 @@ mod tests {
 
     fn payloads(outbox: &Outbox, kind: Kind) -> Vec<Vec<u8>> {
         outbox.after(kind, None, 1000).unwrap().into_iter().map(|stored| stored.payload).collect()
+    }
+
+    #[test]
+    fn a_file_whose_making_was_interrupted_is_made_anew_and_any_other_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        // As long as the database makes it, and without its first bytes, which it writes last.
+        std::fs::write(&path, [vec![0; FIRST_BYTES], vec![7; 4096]].concat()).unwrap();
+        open(folder.path()).add(Kind::Result, b"1", at(TODAY)).unwrap();
+        assert_eq!(payloads(&open(folder.path()), Kind::Result), [b"1"]);
+        std::fs::write(&path, "notes of the nurse").unwrap();
+        Outbox::open(folder.path(), config::Outbox::default()).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"notes of the nurse");
     }
 
     #[test]
@@ -480,7 +521,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = open(folder.path());
         outbox.add(Kind::Result, b"result", at(TODAY)).unwrap();
-        let error = std::io::Error::new(std::io::ErrorKind::StorageFull, "no space left");
+        let error = std::io::Error::new(ErrorKind::StorageFull, "no space left");
         let failed = outbox.with(|_, _| Err::<(), _>(redb::Error::Io(error))).unwrap_err().to_string();
         assert!(failed.contains("no space left"), "{failed}");
         assert_eq!(payloads(&outbox, Kind::Result), [b"result"]);

@@ -24,6 +24,10 @@ const GOODBYE: Duration = Duration::from_millis(100);
 /// The state changes with every frame of an exam; nobody reads faster than this.
 const STATE_EVERY: Duration = Duration::from_millis(100);
 
+/// Most bytes of what stands in a packet beside topic and message (MQTT 5, 3.3): kind and length 5, length of the topic 2, number 2,
+/// properties 1.
+const PACKET_HEAD: usize = 10;
+
 /// What a message was, to know what its confirmation means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -210,7 +214,10 @@ impl<'a> Session<'a> {
 
     async fn on_event(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Incoming(Packet::ConnAck(_)) => self.on_connected().await,
+            Event::Incoming(Packet::ConnAck(answer)) => {
+                let most = answer.properties.and_then(|properties| properties.max_packet_size);
+                self.on_connected(most).await
+            }
             Event::Outgoing(Outgoing::Publish(number)) => {
                 if let Some(sent) = self.handed.pop_front() {
                     self.unconfirmed.insert(number, sent);
@@ -277,8 +284,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Birth: whoever was not there before learns everything.
-    async fn on_connected(&mut self) -> Result<(), String> {
+    /// Birth: whoever was not there before learns everything. `most` is how many bytes the broker takes in a packet.
+    async fn on_connected(&mut self, most: Option<u32>) -> Result<(), String> {
         self.connected = true;
         self.since = Some(Instant::now());
         self.last_confirmation = Instant::now();
@@ -291,7 +298,13 @@ impl<'a> Session<'a> {
         }
         if self.link.settings.home_assistant {
             let device = discovery::message(&self.link.device_id, &self.link.settings, self.topics);
-            self.publish(&self.topics.discovery, true, device, Sent::Discovery)?;
+            let bytes = device.len() + self.topics.discovery.len() + PACKET_HEAD;
+            if most.is_none_or(|most| bytes <= most as usize) {
+                self.publish(&self.topics.discovery, true, device, Sent::Discovery)?;
+            } else if !std::mem::replace(&mut self.refusal_told, true) {
+                // The client would end the connection over it, again and again, and no result would ever be sent.
+                tracing::warn!("the broker takes no packet as large as the discovery message, of {bytes} bytes");
+            }
         }
         self.state_due = true;
         self.state_sent = Instant::now() - STATE_EVERY;
