@@ -64,7 +64,7 @@ impl Quantize {
         let path = bundle.path_of(&fp32.path);
         let bytes = bundle.read_model(&fp32)?;
         let model = anemia_onnx::decode(bytes.clone()).with_context(|| format!("{}", path.display()))?;
-        let network = network::read(&model).with_context(|| format!("{}", path.display()))?;
+        let (network, names) = network::read_with_names(&model).with_context(|| format!("{}", path.display()))?;
 
         let drawn = pictures::draw(&pictures::find(&self.data)?, self.pictures as usize, self.seed)?;
         let maps = pictures::cut_out_all(&drawn, &manifest.input.spec())?;
@@ -77,6 +77,14 @@ impl Quantize {
             self.data.display()
         ));
 
+        let others = manifest.models.iter().map(|model| model.precision);
+        let left_out: Vec<String> = others
+            .filter(|one| *one != Precision::Fp32 && !self.precisions.contains(one))
+            .map(|one| one.to_string())
+            .collect();
+        if !left_out.is_empty() {
+            say(format_args!("left out, as --precisions does not name them: {}", left_out.join(", ")));
+        }
         let mut files = kept(&bundle, &mut manifest)?;
         let encode = |name: &str, model: &ModelProto, start: Instant| {
             let (encoded, seconds) = (anemia_onnx::encode(model), start.elapsed().as_secs_f64());
@@ -107,8 +115,11 @@ impl Quantize {
                         tolerance: BOARD_TOLERANCE,
                     });
                     files.push((name.to_owned(), for_board));
-                    let cache = exports::calibration_cache(&board);
-                    for (name, text) in [(exports::CACHE, cache), (exports::RANGES, exports::dynamic_ranges(&board)?)] {
+                    let amax = quantize::ranges(&network, &maps, recipe.range)?;
+                    let ranges: Vec<_> = names.iter().map(|(name, value)| (name.clone(), amax[*value])).collect();
+                    let cache = exports::calibration_cache(&ranges);
+                    for (name, text) in [(exports::CACHE, cache), (exports::RANGES, exports::dynamic_ranges(&ranges)?)]
+                    {
                         let content = text.into_bytes();
                         manifest.files.push(FileEntry { path: name.to_owned(), sha256: Sha256::of(&content) });
                         files.push((name.to_owned(), content));
@@ -133,6 +144,7 @@ impl Quantize {
             });
             files.push((name, encoded));
         }
+        manifest.tools.retain(|tool| !tool.starts_with("anemia-calibrate "));
         manifest.tools.push(format!(
             "anemia-calibrate {}: recipe {}, {} pictures with seed {}, calibration set sha256 {}",
             env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,6 @@
 //! What a cross-validation has left: one network for each fold, and what it said about the pictures it had not seen.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anemia_bundle::{Input, Output, OutputKind, Precision, Sha256, Task};
@@ -46,6 +47,7 @@ pub struct Run {
 #[derive(Deserialize)]
 struct Settings {
     protocol: String,
+    networks: Option<u32>,
     teacher_sha256: Option<Sha256>,
 }
 
@@ -56,18 +58,21 @@ impl Run {
         let text = std::fs::read(&path)
             .with_context(|| format!("{}: not a run of `anemia-train cv`, which makes this file", path.display()))?;
         let settings: Settings = serde_yaml::from_slice(&text).with_context(|| format!("{}", path.display()))?;
-        let mut folds = Vec::new();
-        for number in 0.. {
-            let part = folder.join(format!("fold-{number}"));
-            if !part.is_dir() {
-                break;
-            }
-            folds.push(read_fold(&part, number)?);
-        }
-        ensure!(folds.len() > 1, "{}: has {} finished folds; expected at least two", folder.display(), folds.len());
+        ensure!(
+            settings.networks.unwrap_or(1) == 1,
+            "{}: each fold has {} networks; expected a run with `--networks 1`",
+            path.display(),
+            settings.networks.unwrap_or(1)
+        );
         let predictions = folder.join("predictions.csv");
         let sha256 = Sha256::of_file(&predictions)
             .with_context(|| format!("{}: the run is not finished; let it go on", predictions.display()))?;
+        let all: Vec<Prediction> =
+            predictions_of(&predictions).with_context(|| format!("{}", predictions.display()))?;
+        let numbers: BTreeSet<u32> = all.iter().map(|one| one.fold).collect();
+        ensure!(numbers.len() > 1, "{}: has {} folds; expected at least two", predictions.display(), numbers.len());
+        let folds = numbers.into_iter().map(|number| read_fold(&folder.join(format!("fold-{number}")), number));
+        let folds = folds.collect::<Result<_>>()?;
         Ok(Self {
             folder: folder.to_owned(),
             sha256,
@@ -115,10 +120,8 @@ impl Fold {
 
 fn read_fold(part: &Path, number: u32) -> Result<Fold> {
     let table = part.join("predictions.csv");
-    let mut rows = csv::Reader::from_path(&table)
+    let test = predictions_of(&table)
         .with_context(|| format!("{}: the fold is not finished; let `anemia-train cv` go on", table.display()))?;
-    let test: Vec<Prediction> =
-        rows.deserialize().collect::<Result<_, _>>().with_context(|| format!("{}", table.display()))?;
     let file = part.join("fp32.onnx");
     let bytes = std::fs::read(&file).with_context(|| {
         format!("{}: run `anemia-train cv` once more, which writes the networks of finished folds", file.display())
@@ -134,6 +137,10 @@ fn read_fold(part: &Path, number: u32) -> Result<Fold> {
         smooth: numbers::<1>(&model, "smooth").with_context(|| format!("{}", file.display()))?[0],
     };
     Ok(Fold { number, file, bytes, network, input, test })
+}
+
+fn predictions_of(table: &Path) -> Result<Vec<Prediction>, csv::Error> {
+    csv::Reader::from_path(table)?.deserialize().collect()
 }
 
 /// The rim that cut-outs lose; files of earlier versions have none.
@@ -158,5 +165,30 @@ fn numbers<const N: usize>(model: &ModelProto, key: &str) -> Result<[f32; N]> {
     match values {
         Some(values) => Ok(values),
         None => bail!("its metadata has no {key} of length {N}; expected a file of `anemia-train cv`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn no_fold_is_left_out_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = |settings: &str, folds: &[u32]| {
+            std::fs::write(folder.path().join("run.yaml"), settings).unwrap();
+            let rows: String = folds.iter().map(|fold| format!("a.png,true,1,{fold},0.5\n")).collect();
+            let table = format!("path,anemic,photo_group,fold,logit\n{rows}");
+            std::fs::write(folder.path().join("predictions.csv"), table).unwrap();
+            format!("{:#}", Run::read(folder.path()).err().unwrap())
+        };
+        let grouped = "protocol: grouped\nnetworks: 1\n";
+        // Folds can have any numbers: each that was measured must be there.
+        let found = refusal(grouped, &[1, 2]);
+        assert!(found.contains("fold-1/predictions.csv"), "{found}");
+        assert!(refusal(grouped, &[3, 3]).contains("has 1 folds; expected at least two"));
+        assert!(refusal("protocol: grouped\nnetworks: 2\n", &[0, 1]).contains("expected a run with `--networks 1`"));
     }
 }

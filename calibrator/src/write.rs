@@ -111,10 +111,17 @@ impl<'a> Writer<'a> {
             names.push(self.round(at + 1, &step.name));
         }
         let last = names.pop().unwrap_or_default();
-        if network.output_shape.len() == 2 {
-            self.push("Flatten", &[&last], &network.output, vec![]);
-        } else {
-            self.push("Identity", &[&last], &network.output, vec![]);
+        match network.output_shape.len() {
+            4 => self.push("Identity", &[&last], &network.output, vec![]),
+            2 => self.push("Flatten", &[&last], &network.output, vec![]),
+            _ => {
+                self.constants.push(integer_tensor(
+                    "output.shape",
+                    &[network.output_shape.len() as i64],
+                    &network.output_shape,
+                ));
+                self.push("Reshape", &[&last, "output.shape"], &network.output, vec![]);
+            }
         }
         let [channels, height, width] = network.shape.map(|size| size as i64);
         let mut model = model(GraphProto {
@@ -125,7 +132,7 @@ impl<'a> Writer<'a> {
             output: vec![float_value(&network.output, &network.output_shape)],
             ..Default::default()
         });
-        // The calibration cache of TensorRT has the names of the values.
+        // Whoever looks at a plan on a board finds the values by their names.
         if self.form != Form::Rounded {
             strip(&mut model);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anemia_bundle::Sha256;
 use anemia_evaluation::{Judged, Prediction, Summary};
 use anemia_vision::{CutOut, Frame, InputSpec, Roi};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use tch::Tensor;
@@ -116,9 +116,18 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(common: &Common, protocol: &Protocol, recipe: &Recipe) -> Result<Prepared> {
     torch::set_up(common.threads)?;
     let labelled = dataset::read(&common.data, protocol)?;
-    check_folds(&labelled)?;
+    check_folds(&labelled, protocol)?;
     let pretrained = match (recipe.network, &common.pretrained) {
-        (Kind::MobilenetV2, Some(file)) => Some(Pretrained::read(file)?),
+        (Kind::MobilenetV2, Some(file)) => {
+            let pretrained = Pretrained::read(file)?;
+            ensure!(
+                !pretrained.is_ours,
+                "{}: `anemia-train` wrote it, so that it may have learned from pictures that it would be tested with; expected \
+                 weights of another data set",
+                file.display()
+            );
+            Some(pretrained)
+        }
         (Kind::MobilenetV2, None) => {
             bail!("recipe {}: learns from pretrained weights; expected --pretrained FILE", common.recipe)
         }
@@ -227,7 +236,7 @@ pub(crate) fn out_of_fold(
     folder: &RunFolder,
 ) -> Result<Vec<Prediction>> {
     let Prepared { network, conventions, .. } = prepared;
-    let folds = check_folds(&prepared.labelled)?;
+    let folds = check_folds(&prepared.labelled, protocol)?;
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {
         let mut of_fold: Vec<Prediction> = Vec::new();
@@ -242,6 +251,9 @@ pub(crate) fn out_of_fold(
                     let whole = *protocol != Protocol::Paper;
                     let inner = recipe.patience.is_some();
                     let parts = split(&prepared.labelled, fold, inner, whole, common.seed + u64::from(member));
+                    if inner {
+                        parts.check_inner(&prepared.labelled).with_context(|| format!("fold {fold}"))?;
+                    }
                     let seed = common.seed + u64::from(member);
                     let classifier =
                         Classifier::new(network, recipe, &prepared.pictures, &parts.train, parts.validation);

@@ -66,7 +66,7 @@ impl Fit {
         // What would be missing after hours of training is looked for first.
         anemia_engine::find_library(None)?;
         for protocol in &protocols {
-            check_folds(&dataset::read(&self.common.data, protocol)?)?;
+            check_folds(&dataset::read(&self.common.data, protocol)?, protocol)?;
         }
         let (mut measured, mut everything) = (Vec::new(), None);
         for (index, protocol) in protocols.iter().enumerate() {

@@ -78,9 +78,12 @@ impl Qat {
         torch::set_up(self.threads)?;
         let teacher = self.teacher()?;
         let recipe = &teacher.recipe;
-        let protocol: Protocol = teacher.protocol.parse().map_err(anyhow::Error::msg)?;
+        let protocol: Protocol = teacher.protocol.parse().map_err(|error| {
+            let run = self.run.join("run.yaml");
+            anyhow::anyhow!("{}: its protocol: {error}; start this where `anemia-train cv` was started", run.display())
+        })?;
         let labelled = dataset::read(&self.data, &protocol)?;
-        let folds = check_folds(&labelled)?;
+        let folds = check_folds(&labelled, &protocol)?;
         let start = |fold: u32| Pretrained::read(&self.run.join(format!("fold-{fold}/weights.safetensors")));
         let first = *folds.first().context("there are no folds")?;
         let conventions = start(first)?.conventions;

@@ -7,16 +7,27 @@ use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64;
 
-use crate::dataset::Labelled;
+use crate::dataset::{Labelled, Protocol};
 
 /// The share of the training pictures that decides when to stop.
 const INNER_SHARE: f64 = 0.15;
 
-/// Refuses folds that cannot be trained or measured: fewer than two, or one with a single class.
-pub(crate) fn check_folds(pictures: &[Labelled]) -> Result<BTreeSet<u32>> {
+/// Refuses folds that cannot be trained or measured: fewer than two, one with a single class, and, with any protocol but that of
+/// the paper, a photograph in two folds: its answers would be remembered, and reported as judged.
+pub(crate) fn check_folds(pictures: &[Labelled], protocol: &Protocol) -> Result<BTreeSet<u32>> {
     let mut classes: BTreeMap<u32, [usize; 2]> = BTreeMap::new();
+    let mut homes: BTreeMap<u64, u32> = BTreeMap::new();
     for one in pictures {
         classes.entry(one.fold).or_default()[usize::from(one.anemic)] += 1;
+        let home = *homes.entry(one.photo_group).or_insert(one.fold);
+        ensure!(
+            home == one.fold || *protocol == Protocol::Paper,
+            "{}: photograph {} is in folds {home} and {}; expected each in one fold, as in `fold_grouped` (`--protocol paper` \
+             is for folds of files)",
+            one.path.display(),
+            one.photo_group,
+            one.fold
+        );
     }
     ensure!(classes.len() > 1, "the pictures are all in one fold; expected at least two");
     for (fold, [healthy, anemic]) in &classes {
@@ -34,6 +45,22 @@ pub(crate) struct Split {
     pub(crate) train: Vec<usize>,
     pub(crate) validation: Vec<usize>,
     pub(crate) test: Vec<usize>,
+}
+
+impl Split {
+    /// Refuses one of which nothing could be learned, or nothing told about when to stop.
+    pub(crate) fn check_inner(&self, pictures: &[Labelled]) -> Result<()> {
+        for (side, what) in [(&self.train, "are trained on"), (&self.validation, "decide when to stop")] {
+            let anemic = side.iter().filter(|&&index| pictures[index].anemic).count();
+            ensure!(
+                anemic > 0 && anemic < side.len(),
+                "of the pictures that {what} {anemic} are anemic and {} not; expected both kinds: give more photographs, or leave \
+                 `patience` out of the recipe",
+                side.len() - anemic
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Keeps `fold` for the test, and with `inner` puts a part of the other folds aside for early stopping.
@@ -103,6 +130,28 @@ mod tests {
         let groups = |side: &[usize]| side.iter().map(|&k| pictures()[k].photo_group).collect::<Vec<_>>();
         let validation = groups(&validation);
         assert!(groups(&train).iter().all(|group| !validation.contains(group)));
+    }
+
+    #[test]
+    fn a_photograph_in_two_folds_is_refused_but_by_the_protocol_of_the_paper() {
+        let mut pictures = pictures();
+        check_folds(&pictures, &Protocol::Grouped).unwrap();
+        pictures[0].fold = 1;
+        for protocol in [Protocol::Grouped, Protocol::File("mine.csv".into())] {
+            let error = check_folds(&pictures, &protocol).unwrap_err().to_string();
+            assert!(error.contains("photograph 0 is in folds 1 and 0"), "{error}");
+        }
+        check_folds(&pictures, &Protocol::Paper).unwrap();
+    }
+
+    #[test]
+    fn too_few_photographs_to_tell_when_to_stop_are_refused() {
+        let mut pictures = pictures();
+        split(&pictures, 2, true, true, 7).check_inner(&pictures).unwrap();
+        // One photograph of the anemic is left outside fold 2.
+        pictures.retain(|one| !one.anemic || one.fold == 2 || one.photo_group == 0);
+        let error = split(&pictures, 2, true, true, 7).check_inner(&pictures).unwrap_err().to_string();
+        assert!(error.contains("expected both kinds"), "{error}");
     }
 
     #[test]

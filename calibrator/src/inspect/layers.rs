@@ -77,7 +77,7 @@ fn layer<'a>(
     let product = |dims: &[i64]| dims.iter().try_fold(1i64, |product, dim| product.checked_mul(*dim));
     let pixels = result.and_then(|shape| product(shape.get(1..)?));
     let weights = match way.iter().find(|node| node.op_type() == "Reshape").and_then(|node| graph.constant(node, 1)) {
-        Some(shape) => shape.int64_data.clone(),
+        Some(shape) => anemia_onnx::whole_numbers(shape),
         None => stored.dims.clone(),
     };
     Some(Layer {
@@ -156,7 +156,8 @@ fn result(graph: &Graph<'_>, node: &NodeProto, input: &[i64]) -> Option<Vec<i64>
         {
             let (weights, way) = graph.stored(node, 1)?;
             let reshape = way.iter().find(|node| node.op_type() == "Reshape");
-            let weights = reshape.and_then(|node| graph.constant(node, 1)).map_or(&weights.dims, |to| &to.int64_data);
+            let target = reshape.and_then(|node| graph.constant(node, 1)).map(anemia_onnx::whole_numbers);
+            let weights = target.as_ref().unwrap_or(&weights.dims);
             let [outputs, _, high, wide] = weights[..] else { return None };
             let (strides, pads, dilations) =
                 (numbers(node, "strides"), numbers(node, "pads"), numbers(node, "dilations"));

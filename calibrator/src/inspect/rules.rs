@@ -87,7 +87,9 @@ fn rounding(graph: &Graph<'_>, node: &NodeProto, broken: &mut dyn FnMut(Effect, 
                 broken(Effect::Refused, format!("has {count} scales for a value that is not a weight; expected one"))
             }
             Some((weights, _)) => {
-                let size = usize::try_from(axis).ok().and_then(|axis| weights.dims.get(axis));
+                // Counted from the end when it is negative.
+                let from_start = if axis < 0 { axis + weights.dims.len() as i64 } else { axis };
+                let size = usize::try_from(from_start).ok().and_then(|axis| weights.dims.get(axis));
                 if size != Some(&(count as i64)) {
                     broken(Effect::Refused, format!("has {count} scales along axis {axis} of {:?}", weights.dims));
                 }

@@ -8,7 +8,7 @@ mod read;
 
 pub use forward::{run, run_all};
 pub use map::Map;
-pub use read::read;
+pub use read::{read, read_with_names};
 
 /// A network. Value 0 is the picture, value n the result of the n-th step; the last value is the output.
 #[derive(Clone, Debug, PartialEq)]

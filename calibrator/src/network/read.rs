@@ -21,6 +21,12 @@ const KNOWN: &str = "Conv, BatchNormalization, Relu, Clip to 0…6, Add, Mul, Su
 /// Fails with the name of the node for operators that are not understood, weights outside the file, numbers that are not
 /// finite, and networks that are quantized already.
 pub fn read(model: &ModelProto) -> Result<Network> {
+    Ok(read_with_names(model)?.0)
+}
+
+/// The same, and for each name of a value in the graph, in their order, which value of the network it is. Before and behind an
+/// activation, or a change of shape, it is the same.
+pub fn read_with_names(model: &ModelProto) -> Result<(Network, Vec<(String, usize)>)> {
     let graph = model.graph.as_ref().context("the model has no graph")?;
     let mut reader =
         Reader { graph, constants: HashMap::new(), values: HashMap::new(), flat: HashSet::new(), steps: Vec::new() };
@@ -55,10 +61,13 @@ pub fn read(model: &ModelProto) -> Result<Network> {
         shape: [channels, height, width].map(|size| size as usize),
         output: output.name().into(),
         output_shape: shape_of(output).with_context(|| format!("output {}", output.name()))?,
-        steps: reader.steps,
+        steps: std::mem::take(&mut reader.steps),
     };
     check_channels(&network)?;
-    Ok(network)
+    let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
+    let all = std::iter::once(input.name()).chain(made);
+    let names = all.filter_map(|name| Some((name.to_owned(), *reader.values.get(name)?))).collect();
+    Ok((network, names))
 }
 
 struct Reader<'a> {
@@ -129,7 +138,7 @@ impl<'a> Reader<'a> {
                 let value = attribute(node, "value").and_then(|one| one.t.as_ref()).context("expected a tensor")?;
                 self.constants.insert(&node.output[0], value);
             }
-            "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "ConvInteger" | "DynamicQuantizeLinear" => {
+            "QLinearConv" | "ConvInteger" | "DynamicQuantizeLinear" => {
                 bail!("the network is quantized already; give the fp32 network that it was made from")
             }
             _ => bail!("this operator is not understood; expected {KNOWN}"),
@@ -160,12 +169,7 @@ impl<'a> Reader<'a> {
         }
         let constant = node.input.get(1).and_then(|name| self.constants.get(name.as_str()));
         let constant = constant.context("expected axes as an attribute or a constant")?;
-        let bytes = constant.raw_data();
-        Ok(if bytes.is_empty() {
-            constant.int64_data.clone()
-        } else {
-            bytes.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes).collect()
-        })
+        Ok(anemia_onnx::whole_numbers(constant))
     }
 
     fn of_one(&mut self, node: &'a NodeProto, op: Op) -> Result<()> {

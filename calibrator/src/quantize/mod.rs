@@ -17,6 +17,7 @@ use anyhow::Result;
 
 pub use grid::{Format, Grid};
 pub use integers::bias_integer;
+pub use observe::ranges;
 pub use pass::{Quantized, Value};
 pub use ranges::{Histogram, RangeMethod};
 pub use rounding::Rounding;

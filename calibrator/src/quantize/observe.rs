@@ -3,7 +3,9 @@
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 
+use super::grid::Format;
 use super::moments::Moments;
+use super::ranges::{Histogram, RangeMethod};
 use super::rounding::Covariance;
 use crate::network::{Map, Network, Op, Step, run_all};
 
@@ -34,6 +36,24 @@ pub fn observe(network: &Network, pictures: &[Map]) -> Result<Observed> {
         network.forget(&mut values, at);
     }
     Ok(observed)
+}
+
+/// The greatest magnitude that `method` keeps of each value of a network, which stays as it is.
+pub fn ranges(network: &Network, pictures: &[Map], method: RangeMethod) -> Result<Vec<f32>> {
+    let amax = |maps: &[Map]| {
+        let seen = Histogram::of(maps.par_iter().map(|map| &map.values[..]));
+        let [low, high] = seen.range(method, Format::Signed);
+        high.max(-low)
+    };
+    let (mut found, mut values) = (vec![amax(pictures)], vec![pictures.to_vec()]);
+    for (at, step) in network.steps.iter().enumerate() {
+        let result = run_all(step, &values);
+        check_finite(step, &result, "")?;
+        found.push(amax(&result));
+        values.push(result);
+        network.forget(&mut values, at);
+    }
+    Ok(found)
 }
 
 /// Refuses values that no integer can stand for.

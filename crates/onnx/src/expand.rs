@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::values::product;
-use crate::{OnnxError, float_tensor, values};
+use crate::{OnnxError, float_tensor, values, whole_numbers};
 
 /// The model with its stored 16-bit floats and 4- and 8-bit integers as 32-bit floats, in the operator set 17.
 ///
@@ -72,7 +72,7 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
             float_tensor(output, &integers.dims, &floats)
         }
         ("Reshape", [one, target]) => {
-            let shape = &integers(target);
+            let shape = &whole_numbers(target);
             if shape.is_empty() || shape.iter().any(|dim| *dim <= 0) {
                 return Ok(None);
             }
@@ -84,16 +84,6 @@ fn computed(node: &NodeProto, constants: &HashMap<String, TensorProto>) -> Resul
         _ => return Ok(None),
     };
     Ok(Some(tensor))
-}
-
-/// The 64-bit integers of a constant; nothing where it holds others.
-fn integers(tensor: &TensorProto) -> Vec<i64> {
-    match &tensor.raw_data {
-        Some(bytes) if tensor.data_type() == DataType::Int64 as i32 => {
-            bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
-        }
-        _ => tensor.int64_data.clone(),
-    }
 }
 
 /// The place of the scale of each value.

@@ -20,4 +20,4 @@ pub use build::{
 pub use expand::expand;
 pub use file::{OnnxError, decode, encode, read};
 pub use strip::{label, strip};
-pub use values::values;
+pub use values::{values, whole_numbers};

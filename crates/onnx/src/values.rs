@@ -47,6 +47,16 @@ pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
     })
 }
 
+/// The 64-bit integers of a constant, such as the target of a `Reshape`; nothing where it holds others.
+pub fn whole_numbers(tensor: &TensorProto) -> Vec<i64> {
+    match &tensor.raw_data {
+        Some(bytes) if tensor.data_type() == DataType::Int64 as i32 => {
+            bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+        }
+        _ => tensor.int64_data.clone(),
+    }
+}
+
 /// The number of values of a shape; `None` for sizes below 0 and beyond all bounds.
 pub(crate) fn product(dims: &[i64]) -> Option<usize> {
     dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))

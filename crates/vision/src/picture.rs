@@ -11,6 +11,8 @@ use crate::{AlphaLocator, Frame, Locator, Roi};
 
 /// The most pixels that a picture may have: 64 Mpx. Memory is taken only after the header was checked against this.
 pub const MAX_PIXELS: u64 = 64 << 20;
+/// The longest side that a picture may have: what works on it needs memory for whole rows and columns.
+const MAX_SIDE: u32 = 1 << 15;
 /// The longest file that is read: four bytes for each of these pixels.
 const MAX_BYTES: u64 = MAX_PIXELS * 4;
 
@@ -32,8 +34,11 @@ pub enum PictureError {
     /// Neither PNG nor JPEG.
     #[error("not a PNG or JPEG picture; convert it to one of them")]
     Format,
-    /// The header promises more pixels than [`MAX_PIXELS`].
-    #[error("{width}×{height} pixels are too many; at most {} Mpx are accepted", MAX_PIXELS >> 20)]
+    /// The header promises more pixels than [`MAX_PIXELS`], or more than 32,768 along a side.
+    #[error(
+        "{width}×{height} pixels are too many; at most {} Mpx are accepted, and {MAX_SIDE} along a side",
+        MAX_PIXELS >> 20
+    )]
     TooLarge {
         /// Width that the header gives.
         width: u32,
@@ -49,6 +54,9 @@ pub enum PictureError {
     /// A cut-out is needed, and nothing marks the tissue.
     #[error("it has no alpha, which marks the conjunctiva")]
     NoAlpha,
+    /// A cut-out without tissue.
+    #[error("all of it is transparent; expected a cut-out, of which the conjunctiva is not")]
+    Transparent,
     /// The bytes stop early or make no sense.
     #[error("the picture is damaged or cut short: {0}")]
     Damaged(String),
@@ -57,7 +65,11 @@ pub enum PictureError {
 /// Reads a cut-out: a picture whose alpha is the tissue, which becomes `roi`.
 pub fn read_cutout(path: &Path, frame: &mut Frame, roi: &mut Roi) -> Result<(), PictureError> {
     read_picture(path, frame)?;
-    if AlphaLocator.locate(frame, roi) { Ok(()) } else { Err(PictureError::NoAlpha) }
+    match AlphaLocator.locate(frame, roi) {
+        true => Ok(()),
+        false if frame.alpha().is_some() => Err(PictureError::Transparent),
+        false => Err(PictureError::NoAlpha),
+    }
 }
 
 /// Reads a PNG or JPEG file as an upright frame. See [`decode_picture`].
@@ -93,7 +105,7 @@ pub fn decode_picture(bytes: &[u8], frame: &mut Frame) -> Result<(), PictureErro
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+    if u64::from(width) * u64::from(height) > MAX_PIXELS || width.max(height) > MAX_SIDE {
         return Err(PictureError::TooLarge { width, height });
     }
     match decoder.original_color_type() {

@@ -167,7 +167,8 @@ fn statistics(input: &Tensor, tissue: &Tensor) -> Tensor {
 /// Mean of every channel over the tissue, `[n, channels, 1, 1]`.
 fn mean_inside(input: &Tensor, tissue: &Tensor) -> Tensor {
     let mean = |value: &Tensor| value.mean_dim([2, 3].as_slice(), true, None::<Kind>);
-    mean(&(input * tissue)) / mean(tissue)
+    // Strong changes of a picture in training can leave no tissue in it: it then says nothing, instead of what is no number.
+    mean(&(input * tissue)) / mean(tissue).clamp_min(1e-6)
 }
 
 /// The same values in the order in memory that libtorch computes fastest with.

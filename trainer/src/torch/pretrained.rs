@@ -65,19 +65,22 @@ pub(crate) struct Pretrained {
     pub(super) path: PathBuf,
     pub(super) tensors: HashMap<String, Tensor>,
     pub(crate) conventions: Conventions,
+    /// Written by [`Weights::write`](super::Weights::write): it has learned from pictures of eyes.
+    pub(crate) is_ours: bool,
 }
 
 impl Pretrained {
     /// Reads a `.safetensors`, or a `.pth` or `.pt` that holds nothing but tensors with names.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let context = || format!("{}", path.display());
-        let tensors = match path.extension().and_then(|end| end.to_str()) {
+        let tensors: HashMap<String, Tensor> = match path.extension().and_then(|end| end.to_str()) {
             Some("safetensors") => read_tensors(path)?.into_iter().collect(),
             Some("pth" | "pt") => read_pth(path).with_context(context)?,
             _ => bail!("{}: expected a file .safetensors, .pth or .pt", path.display()),
         };
         let conventions = Conventions::of(&tensors).with_context(context)?;
-        Ok(Self { path: path.to_owned(), tensors, conventions })
+        let is_ours = NAMES.iter().all(|name| tensors.contains_key(*name));
+        Ok(Self { path: path.to_owned(), tensors, conventions, is_ours })
     }
 }
 
