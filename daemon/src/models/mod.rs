@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub use command::Models;
 pub use install::install;
 pub use slots::{Slots, Trial};
-pub use unpack::unpack;
+use unpack::unpack;
 
 /// The environment variable that names the folder of the bundles.
 pub const MODELS_VARIABLE: &str = "ANEMIAD_MODELS";

@@ -170,6 +170,11 @@ impl Projections {
 
 /// Whether the tissue of `b` can be laid on that of `a`, with points that match on each other.
 fn are_copies(a: &Plate, b: &Plate, matches: &[Match]) -> bool {
+    let needed = if a.points.len().min(b.points.len()) < FEW { 1 } else { VOTES };
+    // Of strangers, who are nearly all, most have a single one.
+    if matches.len() < needed {
+        return false;
+    }
     // Where a match says that the first pixel of `b` comes to lie.
     let corner = |one: &Match| {
         let (at, from) = (&a.points[one.of as usize], &b.points[one.point as usize]);
@@ -181,7 +186,6 @@ fn are_copies(a: &Plate, b: &Plate, matches: &[Match]) -> bool {
         let agrees = |(t, (u, v)): &&(Turn, (i64, i64))| t == turn && (x - u).abs() <= NEAR && (y - v).abs() <= NEAR;
         laid.iter().filter(agrees).count()
     };
-    let needed = if a.points.len().min(b.points.len()) < FEW { 1 } else { VOTES };
     let mut ranked: Vec<(usize, &Match)> = laid.iter().map(votes).zip(matches).collect();
     ranked.sort_by_key(|one| std::cmp::Reverse(one.0));
     ranked.iter().take_while(|one| one.0 >= needed).take(TRIES).any(|(_, one)| {
