@@ -43,12 +43,16 @@ impl Door {
     }
 }
 
-/// Tries until a port is open, and says when what is in the way changes. The address may be one that the network gives this
-/// machine later; a file may be mended.
-pub(crate) async fn opened<T>(without: &str, mut open: impl FnMut() -> Result<T, String>) -> T {
-    let mut told = String::new();
+/// Where a port could not be opened at the first try, tries until it is, and says when what is in the way changes. The address may
+/// be one that the network gives this machine later; a file may be mended.
+pub(crate) async fn opened<T>(
+    without: &str,
+    first: Result<T, String>,
+    mut again: impl FnMut() -> Result<T, String>,
+) -> T {
+    let (mut tried, mut told) = (first, String::new());
     loop {
-        match open() {
+        match tried {
             Ok(open) => return open,
             Err(error) if error != told => {
                 tracing::error!("{without}: {error}; trying again");
@@ -57,6 +61,7 @@ pub(crate) async fn opened<T>(without: &str, mut open: impl FnMut() -> Result<T,
             Err(_) => {}
         }
         tokio::time::sleep(RETRY).await;
+        tried = again();
     }
 }
 

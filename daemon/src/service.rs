@@ -268,7 +268,7 @@ impl Running {
             control.clone(),
         ));
         let pictures = spawn_preview(&preview, &slot)?;
-        // Exams are worth more than page and figures: the daemon goes on without them.
+        // Open before anybody is told that the daemon is ready. Exams are worth more than page and figures: without them it goes on.
         if config.kiosk.page {
             let kiosk = Kiosk {
                 device_id: config.device_id.clone(),
@@ -278,14 +278,16 @@ impl Running {
                 control,
             };
             let settings = config.kiosk.clone();
+            let first = kiosk::open(&settings);
             beside.spawn(async move {
-                let page = port::opened("there is no page", || kiosk::open(&settings)).await;
+                let page = port::opened("there is no page", first, || kiosk::open(&settings)).await;
                 kiosk::serve(page, kiosk).await;
             });
         }
         if let Some(address) = config.metrics.listen {
+            let first = metrics::open(address);
             beside.spawn(async move {
-                let door = port::opened("there are no metrics", || metrics::open(address)).await;
+                let door = port::opened("there are no metrics", first, || metrics::open(address)).await;
                 metrics::serve(door, sources).await;
             });
         }
