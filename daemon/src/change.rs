@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anemia_bundle::Task;
+use tokio::task::JoinHandle;
 
 use crate::board::{EngineStatus, UpdateStatus};
 use crate::builds::{Builds, StopOnDrop};
 use crate::commands::{Order, Reason};
 use crate::config::{self, Config, EngineKind};
 use crate::early::Early;
+use crate::kiosk;
 use crate::models::{Slots, Trial, install};
 use crate::rebuild::PlansAside;
 use crate::service::{Opened, Prepared, Refusal, Running};
@@ -52,6 +54,11 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
     let next = |outcome: Result<Prepared, Refusal>| outcome.map_err(|refusal| (Reason::Failed, refusal.to_string()));
     match order {
         None | Some(Order::Reload) => {
+            let file = path.to_owned();
+            // Not for a newer model, which is not to blame for them.
+            if let Some(Err(refusal)) = on_disk(move || check_beside(&file)).await {
+                return next(Err(refusal));
+            }
             let prepared = open(path, Some(running)).await;
             if let Err(Refusal::Model(reason)) = &prepared {
                 // A model that was installed since, and cannot be loaded.
@@ -114,6 +121,18 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
     }
 }
 
+/// Looks at the files of what runs beside the exams, and is missing, and not refused, at a start.
+fn check_beside(path: &Path) -> Result<(), Refusal> {
+    let config = config::load(path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+    if config.kiosk.page {
+        kiosk::check(&config.kiosk).map_err(Refusal::Configuration)?;
+    }
+    if let Some(updates) = &config.model.updates {
+        anemia_bundle::read_public_key(&updates.key).map_err(Refusal::Configuration)?;
+    }
+    Ok(())
+}
+
 /// Takes newer models that still have to prove themselves, and for which `is_meant`, out of use; says whether there were any.
 pub(crate) fn roll_back_if(config: &Config, reason: &str, is_meant: impl Fn(&Trial) -> bool) -> bool {
     let mut any = false;
@@ -129,14 +148,14 @@ pub(crate) fn roll_back_if(config: &Config, reason: &str, is_meant: impl Fn(&Tri
     any
 }
 
-/// A newer model that ran for a while, and whose network gives answers, is trusted.
-pub(crate) fn confirm_trials(running: &Running) {
+/// A newer model that ran for a while, and whose network gives answers, is trusted. Nobody waits for that.
+pub(crate) fn confirm_trials(running: &Running) -> Option<JoinHandle<()>> {
     let (board, used) = (running.board().clone(), running.models().clone());
     if board.watch().borrow().engine.status != EngineStatus::Ready {
-        return;
+        return None;
     }
     let all = slots(running.config());
-    tokio::task::spawn_blocking(move || {
+    Some(tokio::task::spawn_blocking(move || {
         for slots in all {
             // One that was installed since is not the one that works here.
             let Some(trial) = slots.trial().filter(|trial| trial.is_of_any(&used)) else { continue };
@@ -148,7 +167,7 @@ pub(crate) fn confirm_trials(running: &Running) {
                 Err(error) => tracing::warn!("{} is still on trial: {error}", trial.model),
             }
         }
-    });
+    }))
 }
 
 fn count_start(config: &Config) {

@@ -45,10 +45,10 @@ impl Door {
 
 /// Where a port could not be opened at the first try, tries until it is, and says when what is in the way changes. The address may
 /// be one that the network gives this machine later; a file may be mended.
-pub(crate) async fn opened<T>(
+pub(crate) async fn opened<T: Send + 'static>(
     without: &str,
     first: Result<T, String>,
-    mut again: impl FnMut() -> Result<T, String>,
+    again: impl Fn() -> Result<T, String> + Clone + Send + 'static,
 ) -> T {
     let (mut tried, mut told) = (first, String::new());
     loop {
@@ -61,7 +61,11 @@ pub(crate) async fn opened<T>(
             Err(_) => {}
         }
         tokio::time::sleep(RETRY).await;
-        tried = again();
+        // Files are read for it.
+        tried = match tokio::task::spawn_blocking(again.clone()).await {
+            Ok(tried) => tried,
+            Err(error) => Err(error.to_string()),
+        };
     }
 }
 

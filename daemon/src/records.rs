@@ -145,7 +145,12 @@ impl Records {
             let entry = entry?;
             // What has no id in its name is not ours.
             let Some((id, time)) = entry.file_name().to_str().and_then(exam_of) else { continue };
-            files.push((id, time, entry.metadata()?.len(), entry.path()));
+            match entry.metadata() {
+                Ok(found) => files.push((id, time, found.len(), entry.path())),
+                // A record that was being written has its name now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         // An id begins with the time of its exam: the newest first.
         files.sort_by_key(|&(id, ..)| std::cmp::Reverse(id));
@@ -158,7 +163,11 @@ impl Records {
             let is_old = self.settings.days == 0 || (CLOCK_IS_SET..=oldest).contains(&(exam[0].1.as_secs() as i64));
             if is_old || total > self.most() {
                 for (.., path) in exam {
-                    fs::remove_file(path)?;
+                    match fs::remove_file(path) {
+                        // Somebody else was here: a daemon that a reload has just ended.
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
                 }
             }
         }

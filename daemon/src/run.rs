@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::board::{ConfigStatus, UpdateStatus};
 use crate::change;
@@ -67,6 +68,7 @@ async fn serve(
     orders: &mut mpsc::Receiver<Open>,
 ) -> Result<Next, Refusal> {
     let mut watchdog = Watchdog::new();
+    let mut confirming = None;
     let mut proof = tokio::time::interval_at(tokio::time::Instant::now() + PROOF, PROOF);
     loop {
         let open = tokio::select! {
@@ -85,7 +87,10 @@ async fn serve(
                 continue;
             }
             _ = proof.tick() => {
-                change::confirm_trials(&running);
+                // A disk that hangs gets one of these at a time.
+                if confirming.as_ref().is_none_or(JoinHandle::is_finished) {
+                    confirming = change::confirm_trials(&running);
+                }
                 continue;
             }
         };

@@ -87,12 +87,6 @@ impl Opened {
                 // At a first start the kiosk goes on without a broker, and says why. What runs is not given up for files that
                 // cannot be used.
                 Link::check(&config.mqtt, &config.device_id).map_err(Refusal::Configuration)?;
-                if config.kiosk.page {
-                    kiosk::check(&config.kiosk).map_err(Refusal::Configuration)?;
-                }
-                if let Some(updates) = &config.model.updates {
-                    anemia_bundle::read_public_key(&updates.key).map_err(Refusal::Configuration)?;
-                }
                 outbox.clone()
             }
             // Results in the old folder would be forgotten without a word.
@@ -280,14 +274,14 @@ impl Running {
             let settings = config.kiosk.clone();
             let first = kiosk::open(&settings);
             beside.spawn(async move {
-                let page = port::opened("there is no page", first, || kiosk::open(&settings)).await;
+                let page = port::opened("there is no page", first, move || kiosk::open(&settings)).await;
                 kiosk::serve(page, kiosk).await;
             });
         }
         if let Some(address) = config.metrics.listen {
             let first = metrics::open(address);
             beside.spawn(async move {
-                let door = port::opened("there are no metrics", first, || metrics::open(address)).await;
+                let door = port::opened("there are no metrics", first, move || metrics::open(address)).await;
                 metrics::serve(door, sources).await;
             });
         }

@@ -237,6 +237,17 @@ pub(crate) fn out_of_fold(
 ) -> Result<Vec<Prediction>> {
     let Prepared { network, conventions, .. } = prepared;
     let folds = check_folds(&prepared.labelled, protocol)?;
+    let inner = recipe.patience.is_some();
+    let parts = |fold, seed| split(&prepared.labelled, fold, inner, *protocol != Protocol::Paper, seed);
+    if inner {
+        // Before hours of training, and not in the middle of them.
+        for &fold in &folds {
+            for member in 0..networks {
+                let parts = parts(fold, common.seed + u64::from(member));
+                parts.check_inner(&prepared.labelled).with_context(|| format!("fold {fold}"))?;
+            }
+        }
+    }
     let (mut all, mut trainings) = (Vec::new(), Vec::new());
     for &fold in &folds {
         let mut of_fold: Vec<Prediction> = Vec::new();
@@ -248,13 +259,8 @@ pub(crate) fn out_of_fold(
             let found = match read_rows(&table)? {
                 Some(found) => found,
                 None => {
-                    let whole = *protocol != Protocol::Paper;
-                    let inner = recipe.patience.is_some();
-                    let parts = split(&prepared.labelled, fold, inner, whole, common.seed + u64::from(member));
-                    if inner {
-                        parts.check_inner(&prepared.labelled).with_context(|| format!("fold {fold}"))?;
-                    }
                     let seed = common.seed + u64::from(member);
+                    let parts = parts(fold, seed);
                     let classifier =
                         Classifier::new(network, recipe, &prepared.pictures, &parts.train, parts.validation);
                     let bar = progress(recipe.epochs, &name);

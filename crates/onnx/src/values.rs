@@ -50,7 +50,7 @@ pub fn values(tensor: &TensorProto) -> Option<Vec<f32>> {
 /// The 64-bit integers of a constant, such as the target of a `Reshape`; nothing where it holds others.
 pub fn whole_numbers(tensor: &TensorProto) -> Vec<i64> {
     match &tensor.raw_data {
-        Some(bytes) if tensor.data_type() == DataType::Int64 as i32 => {
+        Some(bytes) if tensor.data_type() == DataType::Int64 as i32 && !bytes.is_empty() => {
             bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
         }
         _ => tensor.int64_data.clone(),

@@ -17,7 +17,7 @@ pub struct Kiosk {
     pub listen: SocketAddr,
     /// More names by which browsers call this kiosk; requests for others are refused.
     pub names: Vec<String>,
-    /// File whose first line, of at least 16 letters, digits and `-._~+/=`, a browser must know: it is opened once as `/?token=…`.
+    /// File whose first line, of at least 16 letters, digits and `-._~+/=!$*:@,` a browser must know: it is opened once as `/?token=…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Encryption.

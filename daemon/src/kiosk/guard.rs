@@ -45,8 +45,8 @@ impl Guard {
                 return Err(format!("{}: a token needs at least 16 characters", path.display()));
             }
             // A browser writes others in an address otherwise than they are, or ends the token there.
-            if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)) {
-                return Err(format!("{}: a token has letters, digits and - . _ ~ + / = only", path.display()));
+            if !line.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=!$*:@,".contains(byte)) {
+                return Err(format!("{}: a token has letters, digits and -._~+/=!$*:@, only", path.display()));
             }
             Ok(Sha256::of(line))
         });

@@ -159,10 +159,12 @@ impl Slots {
         // Before anything of it is in a slot: until the link is set, it says that what is in the other slot was never in use.
         self.write(TRIAL, &Trial { before, starts: 0, sha256: sha256.to_owned(), model: model.to_owned() })?;
         let done = self.fill(slot, staged).and_then(|()| self.link(Some(slot)));
-        if done.is_err()
-            && let Err(error) = self.clear_up()
-        {
-            tracing::warn!("{}: {error}", self.folder.display());
+        if done.is_err() {
+            // It may have failed behind the link.
+            let back = if self.current_slot() == before { Ok(()) } else { self.link(before) };
+            if let Err(error) = back.and_then(|()| self.clear_up()) {
+                tracing::warn!("{}: {error}", self.folder.display());
+            }
         }
         done
     }
@@ -180,11 +182,15 @@ impl Slots {
     /// Removes what a switch left that was interrupted, or a rollback would go forward to it; and the note of a trial that
     /// nothing is on.
     fn clear_up(&self) -> io::Result<()> {
-        let noted: Option<Trial> = self.read(TRIAL);
-        if noted.is_some_and(|trial| trial.before == self.current_slot())
-            && let Some(never_used) = self.other()
-        {
-            fs::remove_dir_all(never_used)?;
+        match self.read::<Trial>(TRIAL) {
+            // It is in use, and on trial.
+            Some(trial) if trial.before != self.current_slot() => return Ok(()),
+            Some(_) => {
+                if let Some(never_used) = self.other() {
+                    fs::remove_dir_all(never_used)?;
+                }
+            }
+            None => {}
         }
         remove_if_there(&self.folder.join(TRIAL))
     }
@@ -234,8 +240,9 @@ impl Slots {
     pub fn confirm(&self) -> io::Result<()> {
         if let Some(trial) = self.trial() {
             self.write(LAST, &Last { rolled_back: false, detail: trial.model })?;
+            remove_if_there(&self.folder.join(TRIAL))?;
         }
-        remove_if_there(&self.folder.join(TRIAL))
+        Ok(())
     }
 
     /// Takes the model from before into use again, and says which one goes and why.

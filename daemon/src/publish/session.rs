@@ -301,7 +301,7 @@ impl<'a> Session<'a> {
             let bytes = device.len() + self.topics.discovery.len() + PACKET_HEAD;
             if most.is_none_or(|most| bytes <= most as usize) {
                 self.publish(&self.topics.discovery, true, device, Sent::Discovery)?;
-            } else if !std::mem::replace(&mut self.refusal_told, true) {
+            } else {
                 // The client would end the connection over it, again and again, and no result would ever be sent.
                 tracing::warn!("the broker takes no packet as large as the discovery message, of {bytes} bytes");
             }
