@@ -13,10 +13,9 @@ use crate::builds::{Builds, StopOnDrop};
 use crate::commands::{Order, Reason};
 use crate::config::{self, Config, EngineKind};
 use crate::early::Early;
-use crate::kiosk;
 use crate::models::{Slots, Trial, install};
 use crate::rebuild::PlansAside;
-use crate::service::{Opened, Prepared, Refusal, Running};
+use crate::service::{Opened, Prepared, Refusal, Running, check_beside};
 
 /// What a command that took long is answered with.
 type Failed = (Reason, String);
@@ -38,12 +37,12 @@ fn slots(config: &Config) -> [Slots; 2] {
 
 /// Prepares the first start. A newer model that does not load is rolled back.
 pub(crate) async fn first(path: &Path) -> Result<Prepared, Refusal> {
-    let first = open(path, None).await;
+    let first = open(path, None, nothing_beside).await;
     if let Err(Refusal::Model(reason)) = &first {
         let (file, reason) = (path.to_owned(), reason.clone());
         let roll_back = move || config::load(&file).is_ok_and(|config| roll_back_if(&config, &reason, |_| true));
         if on_disk(roll_back).await == Some(true) {
-            return open(path, None).await;
+            return open(path, None, nothing_beside).await;
         }
     }
     first
@@ -54,12 +53,7 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
     let next = |outcome: Result<Prepared, Refusal>| outcome.map_err(|refusal| (Reason::Failed, refusal.to_string()));
     match order {
         None | Some(Order::Reload) => {
-            let file = path.to_owned();
-            // Not for a newer model, which is not to blame for them.
-            if let Some(Err(refusal)) = on_disk(move || check_beside(&file)).await {
-                return next(Err(refusal));
-            }
-            let prepared = open(path, Some(running)).await;
+            let prepared = open(path, Some(running), check_beside).await;
             if let Err(Refusal::Model(reason)) = &prepared {
                 // A model that was installed since, and cannot be loaded.
                 let (file, reason, used) = (path.to_owned(), reason.clone(), running.models().clone());
@@ -80,7 +74,7 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
             let cache = model.tensorrt.cache.clone();
             let gone = || (Reason::Failed, "the disk thread ended".to_owned());
             let aside = on_disk(move || PlansAside::new(&cache)).await.ok_or_else(gone)?.map_err(disk)?;
-            let prepared = next(open(path, Some(running)).await)?;
+            let prepared = next(open(path, Some(running), nothing_beside).await)?;
             on_disk(|| aside.discard()).await.ok_or_else(gone)?.map_err(disk)?;
             Ok(prepared)
         }
@@ -111,7 +105,7 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
                 .await;
                 return Err((Reason::Failed, detail));
             }
-            let prepared = next(open(path, Some(running)).await);
+            let prepared = next(open(path, Some(running), nothing_beside).await);
             if let Err((_, detail)) = &prepared {
                 let (detail, used) = (detail.clone(), running.models().clone());
                 on_disk(move || roll_back_if(&config, &detail, |trial| !trial.is_of_any(&used))).await;
@@ -119,18 +113,6 @@ pub(crate) async fn prepare(path: &Path, running: &Running, order: Option<&Order
             prepared
         }
     }
-}
-
-/// Looks at the files of what runs beside the exams, and is missing, and not refused, at a start.
-fn check_beside(path: &Path) -> Result<(), Refusal> {
-    let config = config::load(path).map_err(|error| Refusal::Configuration(error.to_string()))?;
-    if config.kiosk.page {
-        kiosk::check(&config.kiosk).map_err(Refusal::Configuration)?;
-    }
-    if let Some(updates) = &config.model.updates {
-        anemia_bundle::read_public_key(&updates.key).map_err(Refusal::Configuration)?;
-    }
-    Ok(())
 }
 
 /// Takes newer models that still have to prove themselves, and for which `is_meant`, out of use; says whether there were any.
@@ -180,12 +162,23 @@ fn count_start(config: &Config) {
     }
 }
 
-/// Opens everything that the configuration names. While a plan is built, systemd is asked for patience, and the broker is told.
-async fn open(path: &Path, current: Option<&Running>) -> Result<Prepared, Refusal> {
+/// At a start, page and updates may be missing, and a newer model is not to blame for them.
+fn nothing_beside(_: &Config) -> Result<(), Refusal> {
+    Ok(())
+}
+
+/// Opens everything that the configuration names, and looks at it with `beside`. While a plan is built, systemd is asked for
+/// patience, and the broker is told.
+async fn open(
+    path: &Path,
+    current: Option<&Running>,
+    beside: fn(&Config) -> Result<(), Refusal>,
+) -> Result<Prepared, Refusal> {
     let failed = |error: tokio::task::JoinError| Refusal::Failure(error.to_string());
     let (path, outbox) = (path.to_owned(), current.map(Running::outbox).cloned());
     let open = tokio::task::spawn_blocking(move || {
         let config = config::load(&path).map_err(|error| Refusal::Configuration(error.to_string()))?;
+        beside(&config)?;
         let opened = Opened::new(config, outbox.as_ref())?;
         if outbox.is_some() {
             return Ok((opened, None));

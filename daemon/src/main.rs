@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anemia_bundle::{Bundle, Precision, Task};
 use anemiad::models::Models;
 use anemiad::publish::Link;
-use anemiad::service::Refusal;
+use anemiad::service::{Refusal, check_beside};
 use anemiad::status::{Exams, Status};
 use anemiad::{analyze, cameras, config, doctor, engines, phantoms, run};
 use clap::{Parser, Subcommand};
@@ -123,12 +123,7 @@ fn check(path: &std::path::Path) -> Result<(), Refusal> {
         anemia_engine::check(&locator, Some(Precision::Fp32), &config.model.engine_options())?;
     }
     Link::check(&config.mqtt, &config.device_id).map_err(|error| refuse(&error))?;
-    if let Some(updates) = &config.model.updates {
-        anemia_bundle::read_public_key(&updates.key).map_err(|error| refuse(&error))?;
-    }
-    if config.kiosk.page {
-        anemiad::kiosk::check(&config.kiosk).map_err(|error| refuse(&error))?;
-    }
+    check_beside(&config)?;
     println!("{}: no mistakes", path.display());
     Ok(())
 }

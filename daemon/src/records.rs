@@ -163,11 +163,8 @@ impl Records {
             let is_old = self.settings.days == 0 || (CLOCK_IS_SET..=oldest).contains(&(exam[0].1.as_secs() as i64));
             if is_old || total > self.most() {
                 for (.., path) in exam {
-                    match fs::remove_file(path) {
-                        // Somebody else was here: a daemon that a reload has just ended.
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                        _ => {}
-                    }
+                    // Somebody else may have been here: a daemon that a reload has just ended.
+                    anemia_bundle::remove_if_there(path)?;
                 }
             }
         }

@@ -73,6 +73,17 @@ impl From<EngineError> for Refusal {
     }
 }
 
+/// Looks at the files of what runs beside the exams: the page, and the updates of models.
+pub fn check_beside(config: &Config) -> Result<(), Refusal> {
+    if let Some(updates) = &config.model.updates {
+        anemia_bundle::read_public_key(&updates.key).map_err(Refusal::Configuration)?;
+    }
+    if config.kiosk.page {
+        kiosk::check(&config.kiosk).map_err(Refusal::Configuration)?;
+    }
+    Ok(())
+}
+
 /// A configuration whose outbox is open: what comes before the network, which can take minutes.
 pub struct Opened {
     config: Config,

@@ -19,4 +19,4 @@ pub use manifest::{
 pub use operating_point::{OperatingPoint, Verdict};
 pub use read::{Bundle, BundleError, MANIFEST};
 pub use signature::{SIGNATURE, read_public_key, verify_signature};
-pub use write::{sync_all, write_bundle, write_file};
+pub use write::{remove_if_there, sync_all, write_bundle, write_file};

@@ -16,7 +16,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anemia_bundle::{Task, sync_all, write_file};
+use anemia_bundle::{Task, remove_if_there, sync_all, write_file};
 use serde::{Deserialize, Serialize};
 
 const CURRENT: &str = "current";
@@ -307,13 +307,6 @@ impl Slots {
             }
         }
         Ok(())
-    }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -105,14 +105,8 @@ impl Outbox {
     pub fn open(folder: &Path, limits: config::Outbox) -> Result<Self, OutboxError> {
         let path = folder.join(FILE);
         // What a result says of somebody is nobody else's business on this machine.
-        let made = match folder.parent() {
-            Some(parent) => std::fs::create_dir_all(parent),
-            None => Ok(()),
-        };
-        let made = made.and_then(|()| match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-            made => made,
-        });
+        let own = || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let made = std::fs::create_dir_all(folder.parent().unwrap_or(folder)).and_then(|()| own());
         made.map_err(|error| OutboxError { path: folder.to_owned(), cause: error.to_string() })?;
         let outbox = Self { database: Mutex::new(None), limits: Mutex::new(limits), path };
         // The tables are made now, so that reading never has to care whether they are there.
