@@ -11,13 +11,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{data, project, texts, with_library};
+use crate::common::{data, project, skipped, texts, with_library};
 
 /// The program, or `None` with a line that says so.
 fn program() -> Option<PathBuf> {
     let program = std::env::var_os("ANEMIAD_AARCH64").map(PathBuf::from);
     if program.is_none() {
-        println!("skipped: no program for the boards (ANEMIAD_AARCH64; make test-aarch64 builds one)");
+        skipped("no program for the boards (ANEMIAD_AARCH64; make test-aarch64 builds one)");
     }
     program
 }
@@ -168,7 +168,7 @@ fn its_verdicts_are_those_of_this_machine() {
 fn the_demo_runs() {
     let Some(program) = program() else { return };
     if !emulated(&program).args(["demo", "--help"]).output().unwrap().status.success() {
-        return println!("skipped: this program has no demo, as those of a release");
+        return skipped("this program has no demo, as those of a release");
     }
     // Eyes that are not near a limit. How sure the network is depends a little on which frames of a moving eye are taken.
     for seed in ["27", "35"] {

@@ -90,7 +90,7 @@ fn a_warm_pipeline_does_not_allocate() {
         board.captured(0);
         board.analysed(&analysis.times, &analysis.outcome);
         exam.observe(analysis.outcome, Instant::now());
-        board.exam(exam.state());
+        board.exam(exam.state(), None);
         analysis.outcome
     };
     // The first frame warms up: it is the smallest eye of all.

@@ -71,10 +71,12 @@ fn frames_that_nobody_fetched_are_missed_and_counted() {
     let mut frame = Frame::default();
     let mut camera = open(&source("RGB", "", 0)).unwrap();
     grab(camera.as_mut(), &mut frame).unwrap();
+    let start = Instant::now();
     std::thread::sleep(Duration::from_millis(500));
     let Grab::Frame { at, missed } = grab(camera.as_mut(), &mut frame).unwrap() else { panic!("a frame") };
     // 30 a second: about 15 came, and the newest is no older than two of them.
-    assert!((5..=16).contains(&missed), "{missed} missed");
+    let most = (start.elapsed().as_secs_f32() * 30.0) as u32 + 2;
+    assert!((5..=most).contains(&missed), "{missed} missed");
     assert!(at.elapsed() < Duration::from_millis(200), "the frame is {:?} old", at.elapsed());
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -16,6 +17,11 @@ pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
+/// Says that a test did nothing, and why. Past the test harness, which keeps what passing tests print to itself.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 /// The folder of a development data set, or `None` with a line that says so.
 pub fn data(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("ANEMIA_DATA").map(PathBuf::from);
@@ -23,7 +29,7 @@ pub fn data(name: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: no data ({name} is not in ANEMIA_DATA)");
+    skipped(&format!("no data ({name} is not in ANEMIA_DATA)"));
     None
 }
 
@@ -87,7 +93,7 @@ impl SmallDisk {
         if command.status().is_ok_and(|status| status.success()) {
             return Some(Self { folder });
         }
-        println!("skipped: no right to mount a small disk");
+        skipped("no right to mount a small disk");
         None
     }
 
@@ -96,7 +102,6 @@ impl SmallDisk {
     }
 
     pub fn fill(&self) {
-        use std::io::Write;
         let mut ballast = File::create(self.ballast()).unwrap();
         while ballast.write_all(&[1; 4096]).is_ok() {}
     }

@@ -81,20 +81,12 @@ fn main() {
 fn replay(folder: &Path, port: u16) -> f64 {
     let outbox = Arc::new(Outbox::open(folder, config::Outbox::default()).unwrap());
     let (stored, (close, seen)) = (Arc::new(Notify::new()), watch::channel(false));
-    let model = ModelIdentity {
-        name: "none".into(),
-        version: String::new(),
-        sha256: String::new(),
-        precision: Precision::Fp32,
-        engine: String::new(),
-        age_months: [0; 2],
-    };
     let text = format!("{{host: 127.0.0.1, port: {port}, replay_per_s: 100000}}");
     let link = Link {
         settings: serde_yaml::from_str(&text).unwrap(),
         device_id: "bench".into(),
         outbox: outbox.clone(),
-        board: Arc::new(Board::new(model)),
+        board: Arc::new(Board::new(ModelIdentity::unknown(Precision::Fp32))),
         stored,
         clerk: None,
     };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use anemia_vision::Rejection;
 
@@ -22,6 +23,12 @@ pub struct State {
     pub version: &'static str,
     /// The exam.
     pub exam: ExamState,
+    /// Id of the result of the last exam, from when it is on the disk until the next exam begins: whoever shows a result to people
+    /// shows this one and no other.
+    pub result: Option<Uuid>,
+    /// Id of the result of the last exam that is not on the disk yet.
+    #[serde(skip)]
+    unsaved: Option<Uuid>,
     /// The camera.
     pub camera: Camera,
     /// The network.
@@ -94,13 +101,15 @@ pub enum EngineStatus {
     Ready,
     /// Its last answer was none.
     Failing,
+    /// It gives answers, and the one that finds the conjunctiva does not: the fallback of the configuration finds it.
+    Fallback,
     /// It is being built, which takes minutes on a board; no exam can start.
     Building,
 }
 
 impl EngineStatus {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Failing, Self::Building];
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Failing, Self::Fallback, Self::Building];
 }
 
 /// The connection to the broker in a word.
@@ -182,6 +191,8 @@ impl Board {
         let state = State {
             version: env!("CARGO_PKG_VERSION"),
             exam: ExamState::default(),
+            result: None,
+            unsaved: None,
             camera: Camera::default(),
             engine: Part::default(),
             broker: Part::default(),
@@ -216,9 +227,32 @@ impl Board {
         self.state.subscribe()
     }
 
-    /// Tells the state of the exam.
-    pub fn exam(&self, exam: ExamState) {
-        self.state.send_if_modified(|state| std::mem::replace(&mut state.exam, exam) != exam);
+    /// Tells the state of the exam, and the id of its result when it has just ended with one.
+    pub fn exam(&self, exam: ExamState, ended: Option<Uuid>) {
+        self.state.send_if_modified(|state| {
+            let begins = matches!(exam.phase, Phase::Aligning | Phase::Collecting | Phase::Cancelled);
+            if begins || ended.is_some() {
+                state.unsaved = ended;
+            }
+            let hides = (begins || ended.is_some()) && state.result.take().is_some();
+            std::mem::replace(&mut state.exam, exam) != exam || hides
+        });
+    }
+
+    /// A result is on the disk. That of an exam that was not the last one is of somebody who left.
+    pub fn saved(&self, id: Uuid) {
+        self.state.send_if_modified(|state| {
+            let is_of_the_last = state.unsaved.take_if(|unsaved| *unsaved == id).is_some();
+            if is_of_the_last {
+                state.result = Some(id);
+            }
+            is_of_the_last
+        });
+    }
+
+    /// Goes on showing a result that the daemon before showed.
+    pub fn carry_result(&self, id: Option<Uuid>) {
+        self.state.send_modify(|state| state.result = id);
     }
 
     /// Whether good frames are being collected.

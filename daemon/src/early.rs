@@ -39,15 +39,7 @@ impl Early {
             engine: String::new(),
             age_months: bundle.manifest().training.age_months,
         });
-        let unknown = ModelIdentity {
-            name: String::new(),
-            version: String::new(),
-            sha256: String::new(),
-            precision,
-            engine: String::new(),
-            age_months: [0; 2],
-        };
-        let board = Arc::new(Board::new(identity.unwrap_or(unknown)));
+        let board = Arc::new(Board::new(identity.unwrap_or_else(|| ModelIdentity::unknown(precision))));
         board.engine(EngineStatus::Building, "");
         board.outbox(opened.stock());
         let link = opened.link(board.clone(), Arc::new(Notify::new()));

@@ -107,6 +107,7 @@ fn model_of(file: &Path) -> Result<Model, Refusal> {
         });
     }
     let config = config::load(file).map_err(|error| Refusal::Configuration(error.to_string()))?;
+    config.check_installed().map_err(Refusal::Failure)?;
     Ok(Model { bundle: config.classifier(), ..config.model })
 }
 

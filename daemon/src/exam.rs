@@ -37,6 +37,11 @@ pub enum Phase {
     Cancelled,
 }
 
+impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Idle, Self::Aligning, Self::Collecting, Self::Result, Self::Cancelled];
+}
+
 /// Why an exam cannot be started or cancelled. The text is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotNow {
@@ -58,6 +63,9 @@ pub enum NotNow {
 }
 
 impl NotNow {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Running, Self::None, Self::Closed, Self::Camera, Self::Busy];
+
     /// The reason in a word, for the page.
     pub fn code(self) -> &'static str {
         match self {

@@ -42,5 +42,6 @@ pub mod report;
 pub mod run;
 pub mod service;
 pub mod slot;
+mod starts;
 pub mod status;
 pub mod stop;

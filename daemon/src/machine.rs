@@ -1,8 +1,14 @@
 //! What Linux tells of the machine.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// A variable of the environment; an empty one counts as not set.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
 
 /// Where the kernel shows its thermal zones.
 const ZONES: &str = "/sys/class/thermal";

@@ -9,8 +9,9 @@ use anemiad::models::Models;
 use anemiad::publish::Link;
 use anemiad::service::{Refusal, check_beside};
 use anemiad::status::{Exams, Status};
-use anemiad::{analyze, cameras, config, doctor, engines, phantoms, run};
+use anemiad::{analyze, cameras, config, doctor, engines, machine, phantoms, run};
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -155,9 +156,9 @@ fn finish(outcome: Result<(), Refusal>) -> u8 {
 /// Logs to the journal of systemd, with fields, if standard error goes there; otherwise to standard error. `RUST_LOG` chooses
 /// what.
 fn start_log(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let wanted = machine::variable("RUST_LOG").and_then(|wanted| EnvFilter::try_new(wanted.to_str()?).ok());
+    let filter = wanted.unwrap_or_else(|| EnvFilter::new(default));
+    let to_journal = machine::variable("JOURNAL_STREAM").is_some();
     // `journalctl ANEMIAD_EXAM=…` finds what was said of an exam.
     let journal = to_journal.then(|| tracing_journald::layer().ok()).flatten();
     let journal =

@@ -60,8 +60,9 @@ async fn only_by_address(headers: HeaderMap, request: Request, next: Next) -> Re
 async fn answer(State(sources): State<Sources>) -> Response {
     let text = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
-        // A disk that does not answer shows in the state; the other figures are still right.
-        let stock = sources.outbox.stock().unwrap_or_default();
+        // A disk that does not answer shows in the state; the other figures are still right. Zeros would be none: a counter that
+        // falls is taken for one that began again.
+        let stock = sources.outbox.stock().ok();
         let mut registry = Registry::with_prefix("anemiad");
         registry.register_collector(Box::new(Kiosk { sources, stock }));
         encode(&mut text, &registry).map(|()| text)
@@ -78,7 +79,7 @@ async fn answer(State(sources): State<Sources>) -> Response {
 #[derive(Debug)]
 struct Kiosk {
     sources: Sources,
-    stock: Stock,
+    stock: Option<Stock>,
 }
 
 impl Collector for Kiosk {
@@ -136,16 +137,9 @@ impl Collector for Kiosk {
         statuses(out, "engine_status", "The network: 1 at its status", &EngineStatus::ALL, state.engine.status)?;
         statuses(out, "broker_status", "The broker: 1 at its status", &BrokerStatus::ALL, state.broker.status)?;
 
-        gauge(out, "outbox_results", "Results that wait for the broker", None, self.stock.results as i64)?;
-        gauge(out, "outbox_telemetry", "Telemetry that waits for the broker", None, self.stock.telemetry as i64)?;
-        gauge(out, "outbox", "What waits for the broker", Some(&Unit::Bytes), self.stock.bytes as i64)?;
-        let now = jiff::Timestamp::now().as_second();
-        // What was stored before the clock was set has no age.
-        let oldest = self.stock.oldest.filter(|oldest| *oldest >= CLOCK_IS_SET);
-        let age = oldest.map_or(0, |oldest| (now - oldest).max(0));
-        gauge(out, "outbox_oldest", "Age of the oldest result that waits", Some(&Unit::Seconds), age)?;
-        let help = "Results that had to go unsent, since the outbox was made";
-        counter(out.encode_descriptor("outbox_lost", help, None, MetricType::Counter)?, self.stock.lost)?;
+        if let Some(stock) = &self.stock {
+            outbox(out, stock)?;
+        }
 
         let help = "Temperature of a thermal zone";
         let mut zones = out.encode_descriptor("temperature", help, Some(&Unit::Celsius), MetricType::Gauge)?;
@@ -170,6 +164,19 @@ impl Collector for Kiosk {
         let help = "Time since the daemon began with its configuration";
         gauge(out, "uptime", help, Some(&Unit::Seconds), board.uptime().as_secs() as i64)
     }
+}
+
+fn outbox(out: &mut DescriptorEncoder<'_>, stock: &Stock) -> fmt::Result {
+    gauge(out, "outbox_results", "Results that wait for the broker", None, stock.results as i64)?;
+    gauge(out, "outbox_telemetry", "Telemetry that waits for the broker", None, stock.telemetry as i64)?;
+    gauge(out, "outbox", "What waits for the broker", Some(&Unit::Bytes), stock.bytes as i64)?;
+    let now = jiff::Timestamp::now().as_second();
+    // What was stored before the clock was set has no age.
+    let oldest = stock.oldest.filter(|oldest| *oldest >= CLOCK_IS_SET);
+    let age = oldest.map_or(0, |oldest| (now - oldest).max(0));
+    gauge(out, "outbox_oldest", "Age of the oldest result that waits", Some(&Unit::Seconds), age)?;
+    let help = "Results that had to go unsent, since the outbox was made";
+    counter(out.encode_descriptor("outbox_lost", help, None, MetricType::Counter)?, stock.lost)
 }
 
 fn counter(mut encoder: MetricEncoder<'_>, count: u64) -> fmt::Result {

@@ -83,15 +83,16 @@ impl Pixels {
                 }
                 Taken::Frame(frame, at) => self.look(frame, at),
             };
-            if let Some(outcome) = outcome {
-                let result = ExamResult::new(&outcome, &self.device_id, &self.pipeline);
+            let result = outcome.map(|outcome| ExamResult::new(&outcome, &self.device_id, &self.pipeline));
+            // Before the keeper has it, who tells when it is on the disk.
+            self.board.exam(self.exam.state(), result.as_ref().map(|result| result.id));
+            if let Some(result) = result {
                 unsent = Some(Finished { result, notes: std::mem::take(&mut self.notes) });
             }
             // Never waits for the disk: while it takes nothing more, frames are analysed and no exam starts.
             if let Some(finished) = unsent.take() {
                 unsent = self.exams.try_send(finished).err().map(|full| full.into_inner());
             }
-            self.board.exam(self.exam.state());
             let draining = self.drain.is_requested() || self.failing.is_lost();
             self.exam.set_accepting(unsent.is_none() && !draining);
             if draining && !self.exam.in_hand() && unsent.is_none() {
@@ -151,7 +152,8 @@ impl Pixels {
             // It is only used for good frames, so that only such a one says that it works again.
             failing.at_a_good_frame = is_fatal && !analysis.times.inference.is_zero();
             failing.times += u32::from(error.may_pass() && is_fatal);
-            let is_news = self.board.engine(EngineStatus::Failing, &error.to_string());
+            let status = if is_fatal { EngineStatus::Failing } else { EngineStatus::Fallback };
+            let is_news = self.board.engine(status, &error.to_string());
             if is_news {
                 tracing::error!("engine: {error}");
             }

@@ -78,6 +78,20 @@ pub struct ModelIdentity {
     pub age_months: [u32; 2],
 }
 
+impl ModelIdentity {
+    /// What is said while nothing but the number format is known.
+    pub fn unknown(precision: Precision) -> Self {
+        Self {
+            name: String::new(),
+            version: String::new(),
+            sha256: String::new(),
+            precision,
+            engine: String::new(),
+            age_months: [0; 2],
+        }
+    }
+}
+
 /// The network that found the conjunctiva.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

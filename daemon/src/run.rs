@@ -1,6 +1,6 @@
 //! `anemiad run`: the service, its signals and systemd.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -12,10 +12,14 @@ use tokio::task::JoinHandle;
 use crate::board::{ConfigStatus, UpdateStatus};
 use crate::change;
 use crate::commands::{Open, Order, Reason};
+use crate::machine;
 use crate::service::{Carried, Prepared, Refusal, Running};
+use crate::starts::Starts;
 
 /// Commands that wait for the service.
 const ORDERS: usize = 4;
+/// Microseconds for which systemd waits for a start that waits itself: that, and what the unit gives a start.
+const PATIENCE_US: u32 = 90_000_000;
 /// How long a newer model has to run without a failure until it is trusted.
 const PROOF: Duration = Duration::from_secs(20);
 
@@ -32,10 +36,19 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
     let mut stop = StopSignals::new().map_err(no_signals)?;
     let mut reload = signal(SignalKind::hangup()).map_err(no_signals)?;
     let (orders_in, mut orders) = mpsc::channel(ORDERS);
-    let mut prepared = tokio::select! {
-        prepared = change::first(path) => Box::new(prepared?),
-        () = stop.recv() => return Ok(()),
+    let starts = Starts::count(machine::variable("RUNTIME_DIRECTORY").map(PathBuf::from));
+    let first = tokio::select! {
+        first = first(path, &starts) => first,
+        () = stop.recv() => {
+            starts.forget();
+            return Ok(());
+        }
     };
+    // After any other refusal systemd does not start it again: a person does.
+    if !matches!(first, Err(Refusal::Failure(_))) {
+        starts.forget();
+    }
+    let mut prepared = Box::new(first?);
     let (mut carried, mut is_first, mut open) = (Carried::default(), true, None);
     loop {
         let started = Running::start(*prepared, carried, orders_in.clone())
@@ -57,6 +70,18 @@ pub async fn run(path: &Path) -> Result<(), Refusal> {
             Next::Stop => return Ok(()),
         }
     }
+}
+
+/// Prepares the first configuration, after a wait where many starts before this one failed.
+async fn first(path: &Path, starts: &Starts) -> Result<Prepared, Refusal> {
+    let wait = starts.wait();
+    if !wait.is_zero() {
+        let text = format!("{} starts in a row failed; this one waits {} s", starts.failed(), wait.as_secs());
+        tracing::warn!("{text}");
+        tell(&[NotifyState::Status(&text), NotifyState::ExtendTimeoutUsec(PATIENCE_US)]);
+        tokio::time::sleep(wait).await;
+    }
+    change::first(path).await
 }
 
 /// Serves until the daemon is to end or another configuration is to take over.
@@ -102,7 +127,14 @@ async fn serve(
         }
         // Building a plan takes minutes, in which the daemon goes on with the old one.
         let next = {
-            let mut next = std::pin::pin!(change::prepare(path, &running, open.as_ref().map(|open| &open.order)));
+            let (order, confirming) = (open.as_ref().map(|open| &open.order), confirming.take());
+            let mut next = std::pin::pin!(async {
+                // What it writes about the models is what the change reads.
+                if let Some(confirming) = confirming {
+                    let _ = confirming.await;
+                }
+                change::prepare(path, &running, order).await
+            });
             loop {
                 tokio::select! {
                     next = &mut next => break Ok(next),

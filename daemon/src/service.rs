@@ -2,6 +2,7 @@
 //! disk, the broker and the signals.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use anemia_bundle::Task;
 use anemia_engine::{EngineError, Follow};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::board::{Board, UpdateStatus};
 use crate::capture::CameraThread;
@@ -164,6 +166,8 @@ pub struct Carried {
     exam: Option<(Phase, Instant)>,
     /// The last results, for the page.
     history: Arc<History>,
+    /// The one that is shown.
+    result: Option<Uuid>,
 }
 
 /// Starts the thread that makes pictures for the page.
@@ -201,7 +205,7 @@ impl Running {
     ///
     /// `service` gets the commands that concern the daemon as a whole.
     pub fn start(prepared: Prepared, carried: Carried, service: mpsc::Sender<Open>) -> std::io::Result<Self> {
-        let Carried { exam, history } = carried;
+        let Carried { exam, history, result } = carried;
         let Prepared { config, pipeline, outbox, stock } = prepared;
         let board = Arc::new(Board::new(pipeline.identity().clone()));
         let locator = pipeline.locator().map(|locator| locator.sha256.clone());
@@ -215,6 +219,7 @@ impl Running {
         let preview = Arc::new(Preview::default());
         outbox.set_limits(config.outbox);
         board.outbox(stock);
+        board.carry_result(result);
         show_update(&board, &config);
 
         let records = Records::new(&config.state_dir, config.records);
@@ -255,6 +260,7 @@ impl Running {
             board: board.clone(),
             control: control.clone(),
             service,
+            identified: AtomicU64::new(0),
         });
         let commanded = config.mqtt.commands.then(|| clerk.clone());
         let link = link(&config, &outbox, board.clone(), stored.clone(), commanded);
@@ -411,8 +417,9 @@ impl Running {
             [&figures.captured, &figures.analysed, &figures.missed, &figures.late, &figures.damaged]
                 .map(|counter| counter.get());
         tracing::info!(captured, analysed, dropped = self.slot.dropped(), missed, late, damaged, "stopped");
-        let phase = self.board.watch().borrow().exam.phase;
-        Carried { exam: Some((phase, looked)), history: self.history }
+        let watch = self.board.watch();
+        let (phase, result) = (watch.borrow().exam.phase, watch.borrow().result);
+        Carried { exam: Some((phase, looked)), history: self.history, result }
     }
 }
 

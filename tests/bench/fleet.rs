@@ -122,19 +122,11 @@ fn payload(id: &str) -> String {
 fn kiosk(folder: &Path, port: u16, number: usize) -> Kiosk {
     let outbox = Arc::new(Outbox::open(folder, config::Outbox::default()).unwrap());
     let (stored, (close, seen)) = (Arc::new(Notify::new()), watch::channel(false));
-    let model = ModelIdentity {
-        name: "none".into(),
-        version: String::new(),
-        sha256: String::new(),
-        precision: Precision::Fp32,
-        engine: String::new(),
-        age_months: [0; 2],
-    };
     let link = Link {
         settings: serde_yaml::from_str(&format!("{{host: 127.0.0.1, port: {port}}}")).unwrap(),
         device_id: format!("fleet-{number:05}"),
         outbox: outbox.clone(),
-        board: Arc::new(Board::new(model)),
+        board: Arc::new(Board::new(ModelIdentity::unknown(Precision::Fp32))),
         stored: stored.clone(),
         clerk: None,
     };

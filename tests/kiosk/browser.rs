@@ -9,7 +9,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, eventually, free_port, project};
+use crate::support::{PATIENCE, eventually, free_port, project, skipped};
 
 /// A window of a headless Chromium.
 pub struct Browser {
@@ -24,7 +24,7 @@ impl Browser {
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
         let Ok(driver) = command.spawn() else {
-            println!("skipped: no browser (make test-kiosk installs one)");
+            skipped("no browser (make test-kiosk installs one)");
             return None;
         };
         eventually("chromedriver", || TcpStream::connect(("127.0.0.1", port)).ok());
@@ -118,7 +118,7 @@ pub fn axe() -> Option<String> {
     let path: PathBuf = project().join(".deps/axe/axe.min.js");
     let found = std::fs::read_to_string(path).ok();
     if found.is_none() {
-        println!("skipped: no axe (make test-kiosk fetches it)");
+        skipped("no axe (make test-kiosk fetches it)");
     }
     found
 }

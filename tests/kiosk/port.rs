@@ -31,6 +31,21 @@ fn send(port: u16, bytes: &[u8], patience: Duration) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// The connection of a page, which speaks WebSocket from here on.
+fn live(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let upgrade = "GET /live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        answer.extend(byte);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    stream
+}
+
 fn get(port: u16, path: &str, headers: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n{headers}\r\n");
     send(port, request.as_bytes(), Duration::from_secs(5))
@@ -114,7 +129,14 @@ fn where_the_network_can_reach_it_the_page_wants_tls_and_a_token() {
     };
     assert!(fetch("/", &[]).starts_with("HTTP/1.1 401"), "{}", fetch("/", &[]));
     assert!(fetch("/words.json", &["Cookie: anemiad=token-of-the-clinic"]).starts_with("HTTP/1.1 200"));
-    assert!(fetch("/?token=token-of-the-clinic", &[]).starts_with("HTTP/1.1 303"));
+    let signed_in = fetch("/?token=token-of-the-clinic", &[]);
+    assert!(signed_in.starts_with("HTTP/1.1 303"), "{signed_in}");
+    let set = signed_in.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie").trim_end();
+    let (cookie, rules) = set.split_once(';').unwrap();
+    for rule in ["HttpOnly", "Secure", "SameSite=Strict"] {
+        assert!(rules.contains(rule), "{rule} in {set}");
+    }
+    assert!(fetch("/", &[&format!("Cookie: {cookie}")]).starts_with("HTTP/1.1 200"), "{set}");
     let signed_in = fetch("/?token=wrong", &[]);
     assert!(signed_in.starts_with("HTTP/1.1 401"), "{signed_in}");
     assert!(!get(port, "/", "").contains("HTTP/1.1 2"), "nothing in the clear");
@@ -186,21 +208,21 @@ fn whatever_comes_nothing_falls_over() {
             "[[[[[[[[",
         ]),
     );
-    let upgrade = format!(
-        "GET /live HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    );
     runner
         .run(&frame, |(kind, masked, rest, text)| {
-            let mut bytes = upgrade.clone().into_bytes();
             let content = if text.is_empty() { rest } else { text.as_bytes().to_vec() };
-            bytes.push(0x80 | kind);
+            let mut bytes = vec![0x80 | kind];
             // A mask of zeros changes nothing.
             bytes.push(if masked { 0x80 } else { 0 } | content.len().min(125) as u8);
             if masked {
                 bytes.extend([0; 4]);
             }
             bytes.extend(content);
-            send(port, &bytes, Duration::from_millis(50));
+            let mut page = live(port);
+            let _ = page.write_all(&bytes);
+            let _ = page.shutdown(std::net::Shutdown::Write);
+            page.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            let _ = page.read_to_end(&mut Vec::new());
             Ok(())
         })
         .unwrap();

@@ -57,6 +57,32 @@ fn a_mistake_has_line_column_key_and_what_was_expected() {
     assert_eq!(found.to_string(), "line 2 column 11: quality.min_exposure: 0.9 is not below max_exposure (0.2)");
 }
 
+/// Keys that are right one by one, and not together.
+#[test]
+fn keys_that_contradict_each_other_are_mistakes() {
+    for (more, key) in [
+        ("kiosk: {listen: '0.0.0.0:8480'}", "kiosk.listen"),
+        ("kiosk: {listen: '[::]:8480', token_file: token}", "kiosk.listen"),
+        ("kiosk: {listen: '192.168.1.7:8480', tls: {certificate: a, key: b}}", "kiosk.listen"),
+        ("metrics: {listen: '0.0.0.0:9480'}", "metrics.listen"),
+        ("health: {stale_frame_s: 1}\ncamera: {phantom: {pace: {rate_hz: 1}}}", "health.stale_frame_s"),
+        ("quality: {min_red: 3, max_red: 2}", "quality.min_red"),
+        ("quality: {min_blue: 2, max_blue: 2}", "quality.min_blue"),
+        ("mqtt: {host: broker, password_file: secret}", "mqtt.password_file"),
+        ("mqtt: {host: broker, tls: {ca: ca, certificate: mine}}", "mqtt.tls"),
+        ("mqtt: {host: 'fe80::1', tls: {ca: ca}}", "mqtt.host"),
+    ] {
+        let kept: Vec<_> =
+            ["device_id: kiosk-1", "camera: {phantom: {}}", "model: {bundle: x}", "mqtt: {host: broker}"]
+                .into_iter()
+                .filter(|line| !more.lines().any(|own| own.split(':').next() == line.split(':').next()))
+                .collect();
+        let found = problems(&format!("{}\n{more}\n", kept.join("\n")));
+        let keys: Vec<_> = found.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, [key], "{more}: {found:?}");
+    }
+}
+
 #[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     let found = problems("device_id: 7\ncamera: {}\nmodel: {bundle: x, threads: 0}\nmqtt: {host: ''}\nextra: 1\n");

@@ -44,19 +44,11 @@ impl Publisher {
         let outbox = Arc::new(Outbox::open(folder, config::Outbox::default()).unwrap());
         let (stored, (close, seen)) = (Arc::new(Notify::new()), watch::channel(false));
         let text = format!("{{host: 127.0.0.1, port: {port}, keep_alive_s: 5, replay_per_s: {replay_per_s}}}");
-        let model = ModelIdentity {
-            name: "none".into(),
-            version: String::new(),
-            sha256: String::new(),
-            precision: Precision::Fp32,
-            engine: String::new(),
-            age_months: [0; 2],
-        };
         let link = Link {
             settings: serde_yaml::from_str(&text).unwrap(),
             device_id: "faults".into(),
             outbox: outbox.clone(),
-            board: Arc::new(Board::new(model)),
+            board: Arc::new(Board::new(ModelIdentity::unknown(Precision::Fp32))),
             stored: stored.clone(),
             clerk: None,
         };

@@ -210,8 +210,12 @@ impl Subscriber {
     /// Nothing for which `unwanted` holds comes for a while.
     pub fn none(&self, time: std::time::Duration, unwanted: impl Fn(&Message) -> bool) {
         let end = Instant::now() + time;
-        while let Ok(message) = self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            assert!(!unwanted(&message), "{message:?}");
+        loop {
+            match self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(message) => assert!(!unwanted(&message), "{message:?}"),
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => panic!("nothing can come: the subscriber has ended"),
+            }
         }
     }
 

@@ -28,10 +28,16 @@ fn exams_reach_the_broker_as_the_schema_says() {
     for result in [&first, &second] {
         assert!(schema.is_valid(result), "{:?}", schema.iter_errors(result).map(|e| e.to_string()).collect::<Vec<_>>());
     }
-    // Whoever subscribes later sees whether the kiosk is there and what it does, and no old result.
+    // Whoever subscribes later sees whether the kiosk is there and what it does, and no old result or answer.
     let late = Subscriber::new(broker.port);
     assert!(late.availability("online").retained);
     assert!(late.wait_for("the state", |message| message.topic.ends_with("/state")).retained);
+    assert_eq!(subscriber.command("identify", "one", "")["outcome"], "done");
+    kiosk.signal("TERM");
+    assert!(kiosk.wait().0.success());
+    let later = Subscriber::new(broker.port);
+    let is_known = |message: &Message| message.topic.ends_with("/availability") || message.topic.ends_with("/state");
+    later.none(Duration::from_secs(1), |message| !is_known(message));
 }
 
 #[test]
@@ -44,6 +50,7 @@ fn a_killed_daemon_is_offline_by_its_last_will_and_a_stopped_one_says_so() {
     kiosk.signal("KILL");
     kiosk.wait();
     subscriber.availability("offline");
+    assert!(Subscriber::new(broker.port).availability("offline").retained);
     kiosk.start();
     subscriber.availability("online");
     kiosk.signal("TERM");

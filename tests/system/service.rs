@@ -1,10 +1,12 @@
 //! The service: signals, systemd, what it needs, and what it says of its camera.
 
 use std::fs;
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::mqtt::{Broker, Subscriber};
-use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, eventually, free_port};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, anemiad, eventually, free_port, texts};
 
 #[test]
 fn sigterm_finishes_the_exam_in_hand_within_5_seconds() {
@@ -13,7 +15,9 @@ fn sigterm_finishes_the_exam_in_hand_within_5_seconds() {
     // Ten frames a second and 15 frames: an exam takes 1.7 s.
     let camera = "phantom: {width: 640, height: 360, seed: 40, pace: {rate_hz: 10, show_s: 60, gap_s: 1}}";
     let exam = "{frames: 15, steady_frames: 2, timeout_s: 20, absent_s: 0.5}";
-    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam, more: "" });
+    // A slow machine must not leave out frames for which there is no time any more.
+    let more = "health: {late_frame_ms: 1000}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam, more });
     kiosk.start();
     subscriber.state("an exam in hand", |state| state["exam"]["phase"] == "collecting" && state["exam"]["good"] != 0);
     kiosk.signal("TERM");
@@ -23,6 +27,42 @@ fn sigterm_finishes_the_exam_in_hand_within_5_seconds() {
     subscriber.availability("stopped");
     let (status, took) = kiosk.wait();
     assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
+}
+
+#[test]
+fn starts_that_fail_one_after_the_other_wait_and_a_good_one_ends_that() {
+    let mut kiosk = Kiosk::phantoms(free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    kiosk.environment.push(("RUNTIME_DIRECTORY", folder.path().to_owned()));
+    kiosk.start();
+    assert!(!starts.exists(), "it is ready");
+    let another = |config: &Path| {
+        let mut command = anemiad();
+        command.args(["run", "--config"]).arg(config).env("RUNTIME_DIRECTORY", folder.path());
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // The outbox is taken.
+    for failed in 0..6 {
+        let start = Instant::now();
+        let (_, error, code) = texts(&another(&kiosk.config()).wait_with_output().unwrap());
+        assert_eq!(code, Some(1), "{error}");
+        assert_eq!(error.contains("5 starts in a row failed; this one waits 1 s"), failed == 5, "{error}");
+        assert!(failed < 5 || start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+    // A mistake in the configuration is for a person to mend, who does not wait afterwards.
+    let bad = folder.path().join("bad.yaml");
+    fs::write(&bad, "device_id: kiosk-1\n").unwrap();
+    assert_eq!(another(&bad).wait().unwrap().code(), Some(78));
+    assert!(!starts.exists());
+    // Nor does whoever stops it.
+    fs::write(&starts, "50").unwrap();
+    let mut waiting = another(&kiosk.config());
+    eventually("the next start", || (fs::read_to_string(&starts).ok()? == "51").then_some(()));
+    let start = Instant::now();
+    assert!(Command::new("kill").arg(waiting.id().to_string()).status().unwrap().success());
+    assert!(waiting.wait().unwrap().success() && start.elapsed() < Duration::from_secs(5));
+    assert!(!starts.exists());
 }
 
 #[test]
@@ -73,7 +113,7 @@ fn sighup_applies_a_good_file_and_keeps_the_old_one_over_a_bad_one() {
     let result = subscriber.wait_for("a result of four frames", |message| {
         message.topic.ends_with("/result") && message.json()["frames"]["good"] == 4
     });
-    assert!(!result.retained);
+    assert_eq!(result.json()["device_id"], "test-kiosk");
     assert!(kiosk.is_running());
 }
 
@@ -89,15 +129,7 @@ fn the_watchdog_is_fed_while_frames_are_analysed() {
 #[test]
 fn the_watchdog_starves_when_frames_stop_and_not_when_the_camera_is_known_to_be_gone() {
     use anemiad::board::{Board, CameraStatus};
-    let model = anemiad::report::ModelIdentity {
-        name: String::new(),
-        version: String::new(),
-        sha256: String::new(),
-        precision: anemia_bundle::Precision::Fp32,
-        engine: String::new(),
-        age_months: [6, 59],
-    };
-    let board = Board::new(model);
+    let board = Board::new(anemiad::report::ModelIdentity::unknown(anemia_bundle::Precision::Fp32));
     board.camera(CameraStatus::Streaming, "");
     assert!(board.is_healthy(Duration::from_secs(60)), "it has just started");
     assert!(!board.is_healthy(Duration::ZERO), "the camera claims to stream, and nothing is analysed");
@@ -176,8 +208,8 @@ fn frames_that_are_too_old_are_not_judged_and_that_is_told() {
 fn two_daemons_do_not_share_a_state_folder() {
     let mut kiosk = Kiosk::phantoms(free_port());
     kiosk.start();
-    let output = crate::support::anemiad().args(["run", "--config"]).arg(kiosk.config()).output().unwrap();
-    let (_, stderr, code) = crate::support::texts(&output);
+    let output = anemiad().args(["run", "--config"]).arg(kiosk.config()).output().unwrap();
+    let (_, stderr, code) = texts(&output);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("another anemiad is using it"), "{stderr}");
 }

@@ -7,13 +7,13 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, write_png};
 
-pub use common::{SmallDisk, data, free_port, project, texts};
+pub use common::{SmallDisk, data, free_port, project, skipped, texts};
 
 /// Longer than anything takes on a slow machine; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,10 +64,13 @@ impl Systemd {
     pub fn is_silent_about(&self, word: &str, time: Duration) -> bool {
         let end = Instant::now() + time;
         let mut heard = false;
-        while let Ok(text) = self.heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            heard |= text.contains(word);
+        loop {
+            match self.heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(text) => heard |= text.contains(word),
+                Err(RecvTimeoutError::Timeout) => return !heard,
+                Err(RecvTimeoutError::Disconnected) => panic!("nobody listens for systemd any more"),
+            }
         }
-        !heard
     }
 
     /// Waits for a message that contains `word`, and gives it.

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::project;
+use crate::support::{project, skipped};
 
 /// `systemd-analyze`, or `None` with a line that says so.
 fn analyze(arguments: &[&str]) -> Option<Output> {
     let output = Command::new("systemd-analyze").args(arguments).output().ok();
     if output.is_none() {
-        println!("skipped: no systemd-analyze");
+        skipped("no systemd-analyze");
     }
     output
 }

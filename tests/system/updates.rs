@@ -270,14 +270,20 @@ fn an_installation_that_is_killed_leaves_the_old_one_or_the_new_one() {
     let kiosk = kiosk(1, &workstation);
     let config = kiosk.config().display().to_string();
     fs::create_dir_all(kiosk.folder.path().join("state")).unwrap();
+    let installing = || {
+        let mut command = anemiad();
+        command.args(["model", "install", &file.display().to_string(), "--config", &config]);
+        command.spawn().unwrap()
+    };
+    let start = std::time::Instant::now();
+    assert!(installing().wait().unwrap().success());
+    let whole = start.elapsed();
     let mut outcomes = [0, 0];
     for moment in 0..30 {
         // From the start again.
         let _ = anemiad().args(["model", "rollback", "--config", &config]).output().unwrap();
-        let mut command = anemiad();
-        command.args(["model", "install", &file.display().to_string(), "--config", &config]);
-        let mut child = command.spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(moment * 40));
+        let mut child = installing();
+        std::thread::sleep(whole * moment / 20);
         let _ = child.kill();
         child.wait().unwrap();
         let list = run(&["model", "list", "--config", &config]);
@@ -289,6 +295,7 @@ fn an_installation_that_is_killed_leaves_the_old_one_or_the_new_one() {
         run(&["model", "verify", bundle]);
     }
     println!("killed 30 times: {} times the old one was in use, {} times the new one", outcomes[0], outcomes[1]);
+    assert!(outcomes.iter().all(|times| *times > 0), "all kills came too early, or too late: {outcomes:?}");
     let (_, error, code) = texts(&anemiad().args(["model", "verify", "/nowhere"]).output().unwrap());
     assert_eq!(code, Some(1), "{error}");
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config;
+use crate::machine;
 
 /// Shortest and longest wait before a camera is opened again. A patient may stand there already.
 const WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
@@ -116,14 +117,17 @@ pub(super) fn reboot(state_dir: &Path) -> Result<(), String> {
     if age.is_some_and(|age| age.map_or(true, |age| age < REBOOT_PAUSE)) {
         return Err("this machine was rebooted for its camera less than six hours ago".into());
     }
+    // First: the reboot could come before it.
     std::fs::write(&mark, "").map_err(|error| format!("{}: {error}", mark.display()))?;
-    ask("reboot")
+    ask("reboot").inspect_err(|_| {
+        // There was none. A mark that stays keeps a machine from being rebooted, and nothing worse.
+        let _ = std::fs::remove_file(&mark);
+    })
 }
 
 /// Writes a file that a path unit of systemd waits for: so the daemon needs no rights of its own over other services.
 fn ask(what: &str) -> Result<(), String> {
-    let folder = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    let Some(folder) = folder else {
+    let Some(folder) = machine::variable("RUNTIME_DIRECTORY").map(PathBuf::from) else {
         return Err("the daemon has no RUNTIME_DIRECTORY; it was not started by its unit".into());
     };
     let path = folder.join(what);
@@ -188,8 +192,11 @@ mod tests {
     #[test]
     fn a_machine_is_not_rebooted_twice_in_a_row() {
         let folder = tempfile::tempdir().unwrap();
-        // Not started by its unit: the reboot is not to be had, and still it counts.
-        assert!(reboot(folder.path()).unwrap_err().contains("RUNTIME_DIRECTORY"));
+        // Not started by its unit: the reboot is not to be had, and does not count.
+        for _ in 0..2 {
+            assert!(reboot(folder.path()).unwrap_err().contains("RUNTIME_DIRECTORY"));
+        }
+        std::fs::write(folder.path().join("rebooted-for-camera"), "").unwrap();
         assert!(reboot(folder.path()).unwrap_err().contains("less than six hours ago"));
     }
 }

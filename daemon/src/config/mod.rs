@@ -20,6 +20,7 @@ use anemia_vision::GateThresholds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::machine;
 use crate::models::Slots;
 use crate::pipeline::Parts;
 
@@ -307,7 +308,7 @@ impl Config {
         paths.extend(self.kiosk.files());
         paths.extend(self.model.updates.iter_mut().flat_map(Updates::files));
         paths.extend(self.camera.replay.iter_mut().flat_map(|replay| &mut replay.pictures));
-        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let credentials = machine::variable("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         for path in paths {
             *path = match (path.strip_prefix(CREDENTIALS), &credentials) {
                 (Ok(name), Some(credentials)) => credentials.join(name),

@@ -53,6 +53,13 @@ mod tests {
     use anemia_vision::Rejection;
 
     use super::*;
+    use crate::board::{BrokerStatus, CameraStatus, EngineStatus};
+    use crate::exam::{NotNow, Phase};
+
+    /// As the page reads it.
+    fn word(status: &impl Serialize) -> String {
+        serde_json::to_value(status).unwrap().as_str().unwrap().to_owned()
+    }
 
     #[test]
     fn every_language_has_every_text_and_every_word_of_the_state_has_one() {
@@ -65,6 +72,11 @@ mod tests {
         let mut wanted: Vec<String> = Verdict::ALL.iter().map(|verdict| format!("verdict_{verdict}")).collect();
         wanted.extend(Verdict::ALL.iter().map(|verdict| format!("next_{verdict}")));
         wanted.extend(Rejection::ALL.iter().map(|reason| format!("hint_{}", reason.words().0)));
+        wanted.extend(CameraStatus::ALL.iter().map(|status| format!("camera_{}", word(status))));
+        wanted.extend(EngineStatus::ALL.iter().map(|status| format!("engine_{}", word(status))));
+        wanted.extend(BrokerStatus::ALL.iter().map(|status| format!("broker_{}", word(status))));
+        wanted.extend(Phase::ALL.iter().map(|phase| format!("phase_{}", word(phase))));
+        wanted.extend(NotNow::ALL.iter().map(|reason| format!("refused_{}", reason.code())));
         for key in wanted {
             assert!(words.0["en"].contains_key(&key), "{key}");
         }

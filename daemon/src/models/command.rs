@@ -97,7 +97,9 @@ impl Models {
             Command::List { config } => list(&load(config)?),
             Command::Rollback { locator, config } => {
                 let task = if *locator { Task::Locate } else { Task::Classify };
-                let slots = Slots::new(&load(config)?.state_dir, task);
+                let config = load(config)?;
+                config.check_installed().map_err(failure)?;
+                let slots = Slots::new(&config.state_dir, task);
                 let detail = slots.roll_back("by hand").map_err(failure)?;
                 say(format_args!("{detail}; {HOW_TO_RELOAD}"));
                 Ok(())

@@ -8,6 +8,8 @@ mod unpack;
 
 use std::path::PathBuf;
 
+use crate::machine;
+
 pub use command::Models;
 pub use install::install;
 pub use slots::{Slots, Trial};
@@ -29,7 +31,7 @@ pub fn shipped_locator() -> PathBuf {
 /// A bundle in the folder that [`MODELS_VARIABLE`] names, or where the package installs it, or in the source folder whose
 /// `target` folder holds the program.
 fn shipped(name: &str) -> PathBuf {
-    if let Some(folder) = std::env::var_os(MODELS_VARIABLE).filter(|folder| !folder.is_empty()) {
+    if let Some(folder) = machine::variable(MODELS_VARIABLE) {
         return PathBuf::from(folder).join(name);
     }
     let installed = PathBuf::from("/usr/share/anemiad/models").join(name);

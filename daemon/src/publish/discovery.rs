@@ -65,7 +65,8 @@ impl Components<'_> {
         self.all.insert(key.to_owned(), component);
     }
 
-    /// What the last exam gave. It goes away when the next one begins, so that nobody reads it as somebody else's.
+    /// What the last exam gave. It goes away when the next one begins, so that nobody reads it as somebody else's, and comes when
+    /// the broker has it: what Home Assistant still holds before that is of somebody else, too.
     fn exam(&mut self, topics: &Topics, online: &Value) {
         let fresh = |value: &str, and: &str| {
             let age = "(now() - as_datetime(value_json.finished_at)).total_seconds()";
@@ -73,7 +74,7 @@ impl Components<'_> {
         };
         let settled = json!({
             "t": topics.state,
-            "val_tpl": "{{ 'online' if value_json.exam.phase in ['idle', 'result'] else 'offline' }}",
+            "val_tpl": "{{ 'online' if value_json.result and value_json.outbox.waiting == 0 else 'offline' }}",
         });
         let result = json!({
             "stat_t": topics.result, "json_attr_t": topics.result, "avty": [online, settled], "avty_mode": "all",
@@ -114,7 +115,7 @@ impl Components<'_> {
         self.add("connection", "binary_sensor", "Connection", &[&connection, &diagnostic]);
         let parts: [(&str, &str, &[&str], &str); 4] = [
             ("camera", "Camera", &["opening", "streaming", "late", "lost", "gave_up", "ended"], "mdi:camera"),
-            ("engine", "Engine", &["ready", "failing", "building"], "mdi:brain"),
+            ("engine", "Engine", &["ready", "failing", "fallback", "building"], "mdi:brain"),
             ("config", "Configuration", &["applied", "preparing", "refused"], "mdi:file-cog"),
             (
                 "update",

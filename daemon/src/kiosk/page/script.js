@@ -2,7 +2,7 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
-// A result is shown until the next exam begins, and never longer than this.
+// A result is shown while the state names it, which is until the next exam begins, and never longer than this.
 const RESULT_MS = 120000;
 // Silence after which nothing on the page may be taken for true.
 const SILENCE_MS = 2500;
@@ -22,10 +22,6 @@ let pictured = 0;
 let state = null;
 let results = [];
 let shownId = null;
-// What did not come yet since the connection began.
-let missing = ["state", "results"];
-// The verdict that was there when an exam began.
-let oldId = null;
 // The clock of the kiosk may be another than that of the browser.
 let ahead = 0;
 
@@ -50,10 +46,7 @@ function send(wish) {
 function connect() {
   socket = new WebSocket((location.protocol === "https:" ? "wss://" : "ws://") + location.host + "/live");
   socket.binaryType = "blob";
-  socket.onopen = () => {
-    missing = ["state", "results"];
-    send({ look: !document.hidden });
-  };
+  socket.onopen = () => send({ look: !document.hidden });
   socket.onmessage = (event) => {
     heard = performance.now();
     if (typeof event.data !== "string") return showPicture(event.data);
@@ -69,17 +62,8 @@ function connect() {
       showResults();
     }
     if (message.answer !== undefined) say(byId("answer"), message.answer ? word("refused_" + message.answer) : "");
-    if (missing.length > 0) catchUp(message);
   };
   socket.onclose = () => setTimeout(connect, 1000);
-}
-
-// Nobody here knows what happened before the connection: the last result is that of whoever is in view only while the daemon says so.
-function catchUp(message) {
-  missing = missing.filter((part) => message[part] === undefined);
-  if (missing.length > 0) return;
-  if (results[0] && state.exam.phase !== "result") oldId = results[0].id;
-  showVerdict();
 }
 
 function showPicture(blob) {
@@ -95,7 +79,7 @@ const running = () => state !== null && (state.exam.phase === "aligning" || stat
 
 function guidance() {
   const exam = state.exam;
-  if (state.engine.status !== "ready") return word("engine_" + state.engine.status);
+  if (!["ready", "fallback"].includes(state.engine.status)) return word("engine_" + state.engine.status);
   if (state.camera.status !== "streaming") return word("camera_" + state.camera.status);
   if (exam.phase === "result") return word("phase_result");
   if (exam.phase === "cancelled") return word("phase_cancelled");
@@ -116,11 +100,7 @@ function showState() {
   byId("start").disabled = exam.phase === "collecting" || state.engine.status === "building";
   byId("cancel").disabled = !running();
   say(byId("start"), word(results.length ? "new_exam" : "start"));
-  if (running()) {
-    say(byId("answer"), "");
-    // That one was of somebody else.
-    if (results[0]) oldId = results[0].id;
-  }
+  if (running()) say(byId("answer"), "");
   showVerdict();
   showParts();
 }
@@ -150,7 +130,7 @@ const percent = (share) => (share === null ? "–" : new Intl.NumberFormat(langu
 function showVerdict() {
   const result = results[0];
   const young = result && Date.now() + ahead - Date.parse(result.finished_at) < RESULT_MS;
-  const fresh = missing.length === 0 && young && result.id !== oldId && !running() && !(state && state.exam.phase === "cancelled");
+  const fresh = young && state !== null && result.id === state.result;
   const id = fresh ? result.id + language : null;
   if (id === shownId) return;
   shownId = id;
