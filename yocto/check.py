@@ -104,8 +104,8 @@ BASE = {
 }
 # What may stand behind a board in the command of kas.
 OVERLAYS = {
-    "tx2-nx": [None, "development", "mender-r32", "source-kirkstone"],
-    "xavier-nx": [None, "development", "mender-r35", "source-scarthgap"],
+    "tx2-nx": [None, "development", "mender-r32", "mender-r32:mender-server", "source-kirkstone"],
+    "xavier-nx": [None, "development", "mender-r35", "mender-r35:mender-server", "source-scarthgap"],
     "xavier-nx-kirkstone": [None, "development", "source-kirkstone"],
 }
 # What a package takes without being told.
@@ -313,29 +313,43 @@ def check_layouts(work: pathlib.Path) -> None:
     recipe = work / "tegra-bootfiles.bb"
     recipe.write_text("inherit anemia_data_partition\ndo_install() {\n    :\n}\n")
     d.setVar("ANEMIA_DATA_BYTES", "2147483648")
+    # The Xavier NX.
+    d.setVar("OVERRIDES", d.getVar("OVERRIDES", False) + ":tegra194")
     d = parsed(recipe, d, work)
     if "anemia_data_partition" not in (d.getVarFlag("do_install", "postfuncs") or ""):
         mistake("anemia_data_partition", "is not run")
     folder = work / "image/usr/share/tegraflash"
     folder.mkdir(parents=True)
 
-    def layout(size: int, attribute: str) -> str:
-        parts = [("APP", "APPSIZE", "0x8"), ("UDA", str(size), attribute), ("esp", "67108864", "0x8")]
-        return "".join(
-            f'<partition name="{name}" type="data">\n<size> {size} </size>\n'
+    def partition(name: str, size: str, attribute: str, pin: str = "") -> str:
+        return (
+            f'<partition name="{name}" type="data">\n{pin}<size> {size} </size>\n'
             f"<allocation_attribute> {attribute} </allocation_attribute>\n</partition>\n"
-            for name, size, attribute in parts
         )
 
+    # What the boot flash pins stays where the boot loader looks for it.
+    boot = partition("VER_b", "65536", "8", "<start_location> 0x1FD0000 </start_location>\n")
+
+    def layout(size: int, attribute: str, pin: str = "") -> str:
+        return (
+            f'<device type="spi" instance="0">\n{boot}</device>\n<device type="sdmmc_user" instance="3">\n'
+            + partition("APP", "APPSIZE", "0x8")
+            + partition("RECNAME", "RECSIZE", "8", pin)
+            + partition("UDA", str(size), attribute)
+            + "</device>\n"
+        )
+
+    pin = "<start_location> 0x38CA00000 </start_location> <!-- aligned to 0x100000 -->\n"
     files = {
         "flash_fixed.xml": layout(419430400, "8"),
-        "flash_rest.xml": layout(18432, "0x808"),
-        "flash_qspi.xml": "<partition_layout/>",
+        "flash_rest.xml": layout(18432, "0x808", pin),
+        "flash_qspi.xml": f'<device type="spi" instance="0">\n{boot}</device>\n',
     }
     for name, text in files.items():
         (folder / name).write_text(text)
     run(recipe, d, "anemia_data_partition", work)
     files["flash_fixed.xml"] = layout(2147483648, "8")
+    files["flash_rest.xml"] = layout(18432, "0x808")
     for name, text in files.items():
         if (folder / name).read_text() != text:
             mistake("anemia_data_partition", f"{name} is not as expected")
@@ -412,7 +426,7 @@ def check_kas() -> None:
     boards = [p for p in (yocto / "kas").glob("*.yml") if "machine" in yaml.safe_load(p.read_text())]
     for board in boards:
         for overlay in OVERLAYS[board.stem]:
-            files = [str(board)] + ([str(yocto / f"kas/{overlay}.yml")] if overlay else [])
+            files = [str(board)] + [str(yocto / f"kas/{name}.yml") for name in (overlay or "").split(":") if name]
             config, missing = IncludeHandler(files, use_lock=False).get_config()
             where = ":".join(pathlib.Path(f).name for f in files)
             if missing:

@@ -1,8 +1,12 @@
 # For INHERIT in a distro: gives the partition UDA, which keeps the data of the kiosk, ANEMIA_DATA_BYTES in NVIDIA's
-# partition layouts. Where a layout already lets it take the rest of the device (attribute 0x808), nothing is changed.
+# partition layouts. Where a layout lets it take the rest of the device (attribute 0x808), its size is not changed.
 # Which recipe holds the layouts differs between the branches of meta-tegra.
 
 ANEMIA_DATA_BYTES ?= ""
+# What NVIDIA's layouts of the Xavier NX pin near the end of the eMMC stands between the root file systems and UDA: with a
+# smaller root there would be a hole, and UDA has 100 MiB. Without the pins all partitions follow each other.
+ANEMIA_UNPIN ?= "no"
+ANEMIA_UNPIN:tegra194 = "yes"
 
 anemia_data_partition() {
     seen=no
@@ -17,6 +21,9 @@ anemia_data_partition() {
         if ! grep -q '<partition name="UDA"' "$layout"; then
             bbfatal "$layout has no partition UDA for the data of the kiosk"
         fi
+        if [ "${ANEMIA_UNPIN}" = yes ]; then
+            sed -i '/<device type="sdmmc_user"/,/<\/device>/ { /<start_location>/d }' "$layout"
+        fi
         if sed -n '/<partition name="UDA"/,/<\/partition>/p' "$layout" | grep -q 0x808; then
             continue
         fi
@@ -28,5 +35,5 @@ anemia_data_partition() {
 python () {
     if d.getVar('PN') in ('tegra-bootfiles', 'tegra-storage-layout') and d.getVar('ANEMIA_DATA_BYTES'):
         d.appendVarFlag('do_install', 'postfuncs', ' anemia_data_partition')
-        d.appendVarFlag('do_install', 'vardeps', ' ANEMIA_DATA_BYTES anemia_data_partition')
+        d.appendVarFlag('do_install', 'vardeps', ' ANEMIA_DATA_BYTES ANEMIA_UNPIN anemia_data_partition')
 }

@@ -37,5 +37,9 @@ RDEPENDS:${PN}-kiosk = "\
     anemia-kiosk \
 "
 
-# USB cameras, where the kernel has their driver as a module.
+# USB cameras, where the kernel has their driver as a module. The sensors of CSI cameras are modules from L4T r35 on, and
+# which one a board has is told by its device tree: all of them.
 RRECOMMENDS:${PN} = "kernel-module-uvcvideo"
+# The override tegra is one of meta-tegra.
+# nooelint: oelint.vars.specific
+RRECOMMENDS:${PN}:append:tegra = " kernel-modules"

@@ -41,6 +41,9 @@ do_configure:append() {
     if [ -e ${CARGO_HOME}/config ]; then
         file=${CARGO_HOME}/config
     fi
+    # Where this runs again, it stands there already.
+    [ ! -e $file ] || sed -i '/^# From here on: anemiad-source$/,$d' $file
+    echo '# From here on: anemiad-source' >>$file
     sed 's,@CRATES@,${WORKDIR}/cargo_home/bitbake,' ${WORKDIR}/cargo.toml >>$file
 }
 
