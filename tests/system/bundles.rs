@@ -8,7 +8,7 @@ use anemia_bundle::{
     Task, Training, write_bundle,
 };
 use anemia_onnx::proto::GraphProto;
-use anemia_onnx::{encode, float_tensor, float_value, integer_tensor, model, node};
+use anemia_onnx::{encode, float_tensor, float_value, integer, integer_tensor, model, node};
 use image::{ImageFormat, Rgb, RgbImage};
 
 use crate::mqtt::{Broker, Subscriber};
@@ -58,10 +58,36 @@ fn tissue(side: u32, brightness: f32) -> Vec<u8> {
     bytes
 }
 
+/// A map for a locator, which is there for a black picture and an error for any other.
+fn failing_locator() -> Vec<u8> {
+    let whole =
+        anemia_onnx::proto::NodeProto { attribute: vec![integer("to", 7)], ..node("Cast", &["mean"], &["whole"]) };
+    let graph = GraphProto {
+        name: Some("failing".into()),
+        node: vec![
+            node("ReduceSum", &["image"], &["mean"]),
+            whole,
+            node("Reshape", &["whole", "shape"], &["index"]),
+            node("Gather", &["maps", "index"], &["mask"]),
+        ],
+        initializer: vec![float_tensor("maps", &[1, 1, 8, 8], &[-9.0; 64]), integer_tensor("shape", &[1], &[1])],
+        input: vec![float_value("image", &[1, 3, 32, 32])],
+        output: vec![float_value("mask", &[1, 1, 8, 8])],
+        ..Default::default()
+    };
+    encode(&model(graph))
+}
+
 /// A bundle around a network whose self-test is the bright tissue and expects `expected`.
 pub fn write(folder: &Path, network: &[u8], expected: f32) {
     let picture = tissue(32, 1.0);
-    let manifest = Manifest {
+    let selftest = SelfTest { path: "bright.png".into(), sha256: Sha256::of(&picture), expected, tolerance: 0.02 };
+    let manifest = Manifest { selftest: vec![selftest], ..manifest(network) };
+    write_bundle(folder, &manifest, &[("fp32.onnx", network), ("bright.png", &picture)]).unwrap();
+}
+
+fn manifest(network: &[u8]) -> Manifest {
+    Manifest {
         format: 1,
         name: "root".into(),
         version: "0".into(),
@@ -91,11 +117,10 @@ pub fn write(folder: &Path, network: &[u8], expected: f32) {
             anemic_below_g_per_dl: 11.0,
             limits: String::new(),
         },
-        selftest: vec![SelfTest { path: "bright.png".into(), sha256: Sha256::of(&picture), expected, tolerance: 0.02 }],
+        selftest: Vec::new(),
         files: Vec::new(),
         tools: Vec::new(),
-    };
-    write_bundle(folder, &manifest, &[("fp32.onnx", network), ("bright.png", &picture)]).unwrap();
+    }
 }
 
 /// What the bright tissue gives with a shift of −0.2: its mean is 0.377.
@@ -214,4 +239,25 @@ fn a_locator_that_is_not_there_or_is_none_is_refused_with_78() {
             assert!(stderr.contains(words) && stderr.lines().count() == 1, "{command}: {stderr}");
         }
     }
+}
+
+#[test]
+fn a_locator_that_fails_in_use_leaves_the_exam_to_its_fallback() {
+    let (broker, network) = (Broker::start(), failing_locator());
+    let more = "locator: {bundle: locator, fallback: colour}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: PHANTOMS, exam: QUICK, more });
+    let mut manifest = Manifest { task: Task::Locate, ..manifest(&network) };
+    manifest.output = Output { name: "mask".into(), kind: OutputKind::Logit };
+    manifest.models[0].operating_point = None;
+    write_bundle(&kiosk.folder.path().join("locator"), &manifest, &[("fp32.onnx", &network)]).unwrap();
+    let subscriber = Subscriber::new(broker.port);
+    kiosk.start();
+    let state = subscriber.state("the fallback", |state| state["engine"]["status"] == "fallback");
+    assert!(state["engine"]["detail"].as_str().unwrap().contains("inference failed"), "{state}");
+    assert!(subscriber.result()["probability"].is_f64(), "exams go on");
+    // Without one, they end as retake.
+    let text = fs::read_to_string(kiosk.config()).unwrap().replace(", fallback: colour", "");
+    fs::write(kiosk.config(), text).unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("no fallback", |state| state["engine"]["status"] == "failing");
 }

@@ -298,6 +298,15 @@ fn plans_are_built_again_by_command_while_the_old_ones_serve() {
     assert_eq!(answer["outcome"], "done", "{answer}");
     assert!(plan.metadata().unwrap().modified().unwrap() > before, "the plan is a new one");
     assert_eq!(plans(&kiosk).len(), 1);
+
+    // The power goes in the middle of another one.
+    subscriber.send("engine_rebuild", &format!(r#"{{"id":"cut","expires_at":"{end}"}}"#));
+    subscriber.state("the build", |state| state["config"]["status"] == "preparing");
+    kiosk.signal("KILL");
+    kiosk.wait();
+    kiosk.start();
+    let answer = subscriber.response("cut");
+    assert_eq!((&answer["outcome"], &answer["reason"]), (&"failed".into(), &"interrupted".into()), "{answer}");
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Message {
     }
 }
 
-/// Everything that is published below `anemia/`.
+/// Everything that is published below `anemia/`, or another filter.
 pub struct Subscriber {
     messages: Receiver<Message>,
     client: Client,
@@ -132,6 +132,10 @@ impl Subscriber {
     }
 
     pub fn login(port: u16, user: Option<(&str, &str)>) -> Self {
+        Self::of("anemia/#", port, user)
+    }
+
+    pub fn of(filter: &str, port: u16, user: Option<(&str, &str)>) -> Self {
         let mut options = MqttOptions::new(format!("test-{}", uuid::Uuid::now_v7()), "127.0.0.1", port);
         options.set_max_packet_size(1 << 20, 1 << 20);
         if let Some((user, password)) = user {
@@ -140,7 +144,7 @@ impl Subscriber {
         // A broker with several listeners opens one after the other.
         eventually("a listener of the broker", || TcpStream::connect(("127.0.0.1", port)).ok());
         let (client, mut connection) = Client::new(options, 16);
-        client.subscribe("anemia/#", QoS::AtLeastOnce).unwrap();
+        client.subscribe(filter, QoS::AtLeastOnce).unwrap();
         let (out, messages) = channel();
         let (subscribed, is_subscribed) = channel();
         std::thread::spawn(move || {

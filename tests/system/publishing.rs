@@ -1,8 +1,11 @@
 //! Results and the broker: nothing is lost, whatever goes away.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::mqtt::{Broker, Message, Subscriber};
 use crate::proxy::{Network, Proxy};
@@ -38,6 +41,53 @@ fn exams_reach_the_broker_as_the_schema_says() {
     let later = Subscriber::new(broker.port);
     let is_known = |message: &Message| message.topic.ends_with("/availability") || message.topic.ends_with("/state");
     later.none(Duration::from_secs(1), |message| !is_known(message));
+}
+
+/// What Home Assistant and Node-RED show as the result of whoever is there.
+#[test]
+fn the_state_names_a_result_when_the_broker_has_it_and_until_the_next_exam_begins() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let mut kiosk = Kiosk::phantoms(broker.port);
+    kiosk.start();
+    let (newest, named, exams) = (RefCell::new(Value::Null), RefCell::new(Value::Null), Cell::new(0));
+    subscriber.wait_for("three exams", |message| {
+        if message.topic.ends_with("/result") {
+            *newest.borrow_mut() = message.json()["id"].clone();
+        }
+        if message.topic.ends_with("/state") {
+            let state = message.json();
+            let phase = state["exam"]["phase"].as_str().unwrap();
+            assert!(state["result"].is_null() || !["aligning", "collecting"].contains(&phase), "{state}");
+            if !state["result"].is_null() && state["outbox"]["waiting"] == 0 {
+                assert_eq!(state["result"], *newest.borrow(), "no other, and not before it was sent");
+                exams.set(exams.get() + i32::from(named.replace(state["result"].clone()) != state["result"]));
+            }
+        }
+        exams.get() == 3
+    });
+}
+
+#[test]
+fn home_assistant_is_told_of_the_kiosk_unless_the_configuration_says_no() {
+    for (more, wanted) in [("", true), ("  home_assistant: false", false)] {
+        let broker = Broker::start();
+        let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: PHANTOMS, exam: QUICK, more });
+        kiosk.start();
+        Subscriber::new(broker.port).availability("online");
+        let late = Subscriber::of("homeassistant/#", broker.port, None);
+        if wanted {
+            let told = late.wait_for("the device", |_| true);
+            assert_eq!(told.topic, "homeassistant/device/anemiad_test-kiosk/config");
+            assert_eq!(told.json()["cmps"]["verdict"]["stat_t"], "anemia/test-kiosk/result");
+            // It was there before, so the broker has kept it; a kiosk that sends it in this moment is asked once more.
+            let kept =
+                told.retained || Subscriber::of("homeassistant/#", broker.port, None).wait_for("it", |_| true).retained;
+            assert!(kept);
+        } else {
+            late.none(Duration::from_secs(1), |_| true);
+        }
+    }
 }
 
 #[test]
@@ -228,7 +278,7 @@ fn each_exam_leaves_a_record_on_the_device_and_no_picture() {
     let folder = kiosk.folder.path().join("state/exams");
     assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700, "a verdict is nobody else's business");
     let path = folder.join(format!("{}.json", result["id"].as_str().unwrap()));
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let record: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     assert_eq!(record["result"], result, "the record holds what was published");
     assert_eq!(result["locator"]["name"], "locator");
     let good = record["frames"].as_array().unwrap().iter().filter(|frame| frame["logit"].is_f64()).count();

@@ -74,10 +74,18 @@ fn an_exam_that_cannot_end_does_not_hold_up_a_stop() {
     let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam, more: "" });
     kiosk.start();
     subscriber.state("an exam in hand", |state| state["exam"]["phase"] == "collecting");
-    kiosk.signal("TERM");
+    kiosk.signal("INT");
     let (status, took) = kiosk.wait();
     assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
     subscriber.availability("stopped");
+
+    kiosk.start();
+    subscriber.state("an exam in hand", |state| state["exam"]["phase"] == "collecting");
+    kiosk.signal("TERM");
+    kiosk.systemd.wait_for("STOPPING=1");
+    kiosk.signal("TERM");
+    assert_eq!(kiosk.wait().0.code(), Some(1), "a second signal does not wait");
+    assert!(kiosk.log().contains("stopped at once by a second signal"), "{}", kiosk.log());
 }
 
 #[test]
