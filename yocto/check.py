@@ -314,7 +314,7 @@ def check_layouts(work: pathlib.Path) -> None:
     recipe.write_text("inherit anemia_data_partition\ndo_install() {\n    :\n}\n")
     d.setVar("ANEMIA_DATA_BYTES", "2147483648")
     # The Xavier NX.
-    d.setVar("OVERRIDES", d.getVar("OVERRIDES", False) + ":tegra194")
+    d.setVar("MACHINEOVERRIDES", "aarch64:tegra:tegra194")
     d = parsed(recipe, d, work)
     if "anemia_data_partition" not in (d.getVarFlag("do_install", "postfuncs") or ""):
         mistake("anemia_data_partition", "is not run")

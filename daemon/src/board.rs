@@ -169,6 +169,9 @@ pub struct Outbox {
     pub lost: u64,
     /// What is wrong with the disk, in a line; empty when nothing is.
     pub detail: String,
+    /// See [`Stock::look`].
+    #[serde(skip)]
+    look: u64,
 }
 
 /// The longest time between two attempts to open a camera, and what one may take.
@@ -239,7 +242,7 @@ impl Board {
         });
     }
 
-    /// A result is on the disk. That of an exam that was not the last one is of somebody who left.
+    /// A result is on the disk. That of an exam that was not the last one is of somebody who left, and changes nothing.
     pub fn saved(&self, id: Uuid) {
         self.state.send_if_modified(|state| {
             let is_of_the_last = state.unsaved.take_if(|unsaved| *unsaved == id).is_some();
@@ -250,9 +253,15 @@ impl Board {
         });
     }
 
-    /// Goes on showing a result that the daemon before showed.
-    pub fn carry_result(&self, id: Option<Uuid>) {
-        self.state.send_modify(|state| state.result = id);
+    /// The result of the last exam: one that is on the disk, and one that is not yet.
+    pub fn result(&self) -> (Option<Uuid>, Option<Uuid>) {
+        let state = self.state.borrow();
+        (state.result, state.unsaved)
+    }
+
+    /// Goes on with the [result](Self::result) of the daemon before.
+    pub fn carry_result(&self, (result, unsaved): (Option<Uuid>, Option<Uuid>)) {
+        self.state.send_modify(|state| (state.result, state.unsaved) = (result, unsaved));
     }
 
     /// Whether good frames are being collected.
@@ -314,8 +323,18 @@ impl Board {
 
     /// Tells what waits; the disk works.
     pub fn outbox(&self, stock: Stock) {
-        let outbox = Outbox { waiting: stock.results, lost: stock.lost, detail: String::new() };
-        self.state.send_if_modified(|state| std::mem::replace(&mut state.outbox, outbox.clone()) != outbox);
+        self.state.send_if_modified(|state| {
+            let outbox = &mut state.outbox;
+            // One may look first and tell last.
+            if stock.look < outbox.look {
+                return false;
+            }
+            outbox.look = stock.look;
+            let is_news = (outbox.waiting, outbox.lost) != (stock.results, stock.lost) || !outbox.detail.is_empty();
+            (outbox.waiting, outbox.lost) = (stock.results, stock.lost);
+            outbox.detail.clear();
+            is_news
+        });
     }
 
     /// Tells what is wrong with the disk.
@@ -378,4 +397,60 @@ fn line(text: &str) -> String {
         line = line.chars().take(LONGEST - 1).chain(['…']).collect();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use anemia_bundle::Precision;
+
+    use super::*;
+
+    fn phase(phase: Phase) -> ExamState {
+        ExamState { phase, ..ExamState::default() }
+    }
+
+    #[test]
+    fn the_result_is_that_of_the_last_exam_however_late_the_disk_takes_it() {
+        let board = Board::new(ModelIdentity::unknown(Precision::Fp32));
+        let shown = || board.watch().borrow().result;
+        let [first, second, third] = [1, 2, 3].map(Uuid::from_u128);
+        board.exam(phase(Phase::Result), Some(first));
+        assert_eq!(shown(), None, "not on the disk");
+        board.saved(first);
+        assert_eq!(shown(), Some(first));
+        board.exam(phase(Phase::Idle), None);
+        assert_eq!(shown(), Some(first), "it stays for the nurse");
+        board.exam(phase(Phase::Aligning), None);
+        assert_eq!(shown(), None, "somebody else came");
+        board.exam(phase(Phase::Result), Some(second));
+        board.exam(phase(Phase::Collecting), None);
+        board.saved(second);
+        assert_eq!(shown(), None, "late, in the exam of the third");
+        board.exam(phase(Phase::Cancelled), None);
+        board.saved(second);
+        assert_eq!(shown(), None);
+        // Who left in the middle has a result, too.
+        board.exam(phase(Phase::Idle), Some(second));
+        board.exam(phase(Phase::Result), Some(third));
+        board.saved(second);
+        assert_eq!(shown(), None, "late, after the exam of the third");
+
+        // The configuration is read again before the disk has the third.
+        let next = Board::new(ModelIdentity::unknown(Precision::Fp32));
+        next.carry_result(board.result());
+        next.exam(phase(Phase::Result), None);
+        next.saved(third);
+        assert_eq!(next.watch().borrow().result, Some(third));
+    }
+
+    #[test]
+    fn who_looked_into_the_outbox_first_and_tells_last_is_not_believed() {
+        let board = Board::new(ModelIdentity::unknown(Precision::Fp32));
+        let stock = |results, look| Stock { results, look, ..Stock::default() };
+        board.outbox(stock(1, 2));
+        board.outbox(stock(0, 1));
+        assert_eq!(board.watch().borrow().outbox.waiting, 1);
+        board.outbox(stock(0, 3));
+        assert_eq!(board.watch().borrow().outbox.waiting, 0);
+    }
 }

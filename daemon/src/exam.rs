@@ -31,7 +31,7 @@ pub enum Phase {
     Aligning,
     /// Good frames are being collected.
     Collecting,
-    /// The result is there; the next exam starts when this patient has left.
+    /// The exam has a result, which the state names once it is on the disk; the next exam starts when this patient has left.
     Result,
     /// The exam was cancelled and has no result; the next one starts when this patient has left.
     Cancelled,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anemia_engine::EngineError;
 use anemia_vision::{Frame, Rejection};
 use tokio::sync::mpsc;
 
@@ -147,19 +148,23 @@ impl Pixels {
 
     fn note_engine(&mut self, analysis: &Analysis) {
         let failing = &mut self.failing;
-        if let Some(error) = &analysis.failure {
-            let is_fatal = analysis.outcome == Err(Rejection::EngineFailed);
-            // It is only used for good frames, so that only such a one says that it works again.
-            failing.at_a_good_frame = is_fatal && !analysis.times.inference.is_zero();
-            failing.times += u32::from(error.may_pass() && is_fatal);
-            let status = if is_fatal { EngineStatus::Failing } else { EngineStatus::Fallback };
-            let is_news = self.board.engine(status, &error.to_string());
-            if is_news {
-                tracing::error!("engine: {error}");
-            }
+        let is_fatal = analysis.outcome == Err(Rejection::EngineFailed);
+        if is_fatal {
+            failing.at_a_good_frame = !analysis.times.inference.is_zero();
+            failing.times += u32::from(analysis.failure.as_ref().is_some_and(EngineError::may_pass));
         } else if analysis.outcome.is_ok() || !failing.at_a_good_frame {
-            failing.times = 0;
-            self.board.engine(EngineStatus::Ready, "");
+            *failing = Failing::default();
+        } else {
+            // The network that judges is only used for good frames: only such a one says that it works again.
+            return;
+        }
+        let (status, detail) = match &analysis.failure {
+            Some(error) if is_fatal => (EngineStatus::Failing, error.to_string()),
+            Some(error) => (EngineStatus::Fallback, error.to_string()),
+            None => (EngineStatus::Ready, String::new()),
+        };
+        if self.board.engine(status, &detail) && !detail.is_empty() {
+            tracing::error!("engine: {detail}");
         }
     }
 }

@@ -166,8 +166,8 @@ pub struct Carried {
     exam: Option<(Phase, Instant)>,
     /// The last results, for the page.
     history: Arc<History>,
-    /// The one that is shown.
-    result: Option<Uuid>,
+    /// That of the last exam, see [`Board::result`].
+    result: (Option<Uuid>, Option<Uuid>),
 }
 
 /// Starts the thread that makes pictures for the page.
@@ -267,6 +267,7 @@ impl Running {
         let link = tokio::spawn(link.run(close_seen, BROKER_PATIENCE));
         let mut beside = tokio::task::JoinSet::new();
         beside.spawn(prune_hourly(outbox.clone(), board.clone()));
+        beside.spawn(follow(history.clone(), board.clone(), stored.clone()));
         let sources = Sources { board: board.clone(), slot: slot.clone(), outbox: outbox.clone() };
         if config.mqtt.telemetry_s > 0 {
             let every = Duration::from_secs(config.mqtt.telemetry_s.into());
@@ -417,9 +418,21 @@ impl Running {
             [&figures.captured, &figures.analysed, &figures.missed, &figures.late, &figures.damaged]
                 .map(|counter| counter.get());
         tracing::info!(captured, analysed, dropped = self.slot.dropped(), missed, late, damaged, "stopped");
-        let watch = self.board.watch();
-        let (phase, result) = (watch.borrow().exam.phase, watch.borrow().result);
-        Carried { exam: Some((phase, looked)), history: self.history, result }
+        let phase = self.board.watch().borrow().exam.phase;
+        Carried { exam: Some((phase, looked)), history: self.history, result: self.board.result() }
+    }
+}
+
+/// Tells whenever a result is on the disk. The keeper that wrote it may be that of the daemon before, which the disk held up.
+async fn follow(history: Arc<History>, board: Arc<Board>, stored: Arc<Notify>) {
+    let mut results = history.watch();
+    loop {
+        let saved: Vec<_> = results.borrow_and_update().iter().map(|result| result.id).collect();
+        saved.into_iter().for_each(|id| board.saved(id));
+        stored.notify_one();
+        if results.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -222,6 +222,32 @@ fn a_full_disk_is_said_and_costs_no_result_once_there_is_room_again() {
 }
 
 #[test]
+fn a_result_that_the_disk_takes_after_a_reload_is_named_and_sent_by_the_new_daemon() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let broker = Broker::start();
+    let (subscriber, results) = (Subscriber::new(broker.port), Subscriber::new(broker.port));
+    // Slow enough that the disk is full before the exam ends. And nobody leaves, however long the reload takes.
+    let camera = "phantom: {width: 640, height: 360, seed: 40, pace: {rate_hz: 4, show_s: 3600, gap_s: 0}}";
+    let exam = "{frames: 5, steady_frames: 3, timeout_s: 60, absent_s: 30}";
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera, exam, more: "" });
+    kiosk.keep_state_on(&disk);
+    kiosk.start();
+    disk.fill();
+    let state = subscriber.state("a result that waits", |state| state["outbox"]["detail"] != "");
+    assert_eq!((&state["exam"]["phase"], &state["result"]), (&"result".into(), &Value::Null));
+    let refused = ids(&kiosk.log(), "is not on disk yet", "result ");
+    kiosk.signal("HUP");
+    kiosk.systemd.wait_for("RELOADING=1");
+    kiosk.systemd.wait_for("READY=1");
+    subscriber.availability("online");
+    disk.free();
+    let state = subscriber.state("the result", |state| !state["result"].is_null());
+    assert!(refused.contains(state["result"].as_str().unwrap()), "{state} {refused:?}");
+    assert_eq!(results.result()["id"], state["result"]);
+    assert!(kiosk.is_running());
+}
+
+#[test]
 fn commands_on_a_full_disk_cost_no_connection_and_are_carried_out_once_there_is_room() {
     let Some(disk) = SmallDisk::mount(4) else { return };
     let broker = Broker::start();

@@ -64,7 +64,6 @@ pub async fn keep(
         tracing::info!(exam = %result.id, "exam finished");
         board.figures().exam(verdict);
         history.add(finished.result.clone());
-        board.saved(id);
         stored.notify_one();
         // After the result, and once: a record that the disk does not take holds up nothing.
         let records = records.clone();

@@ -5,8 +5,7 @@
 ANEMIA_DATA_BYTES ?= ""
 # What NVIDIA's layouts of the Xavier NX pin near the end of the eMMC stands between the root file systems and UDA: with a
 # smaller root there would be a hole, and UDA has 100 MiB. Without the pins all partitions follow each other.
-ANEMIA_UNPIN ?= "no"
-ANEMIA_UNPIN:tegra194 = "yes"
+ANEMIA_UNPIN ?= "${@'yes' if 'tegra194' in d.getVar('MACHINEOVERRIDES').split(':') else 'no'}"
 
 anemia_data_partition() {
     seen=no
@@ -22,7 +21,7 @@ anemia_data_partition() {
             bbfatal "$layout has no partition UDA for the data of the kiosk"
         fi
         if [ "${ANEMIA_UNPIN}" = yes ]; then
-            sed -i '/<device type="sdmmc_user"/,/<\/device>/ { /<start_location>/d }' "$layout"
+            sed -i '/<device type="\(sdmmc_user\|sdcard\)"/,/<\/device>/ { /<start_location>/d }' "$layout"
         fi
         if sed -n '/<partition name="UDA"/,/<\/partition>/p' "$layout" | grep -q 0x808; then
             continue

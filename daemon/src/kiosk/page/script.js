@@ -128,9 +128,8 @@ const time = (text) => new Date(text).toLocaleTimeString(language, { hour: "2-di
 const percent = (share) => (share === null ? "–" : new Intl.NumberFormat(language, { style: "percent" }).format(share));
 
 function showVerdict() {
-  const result = results[0];
-  const young = result && Date.now() + ahead - Date.parse(result.finished_at) < RESULT_MS;
-  const fresh = young && state !== null && result.id === state.result;
+  const result = state && results.find((one) => one.id === state.result);
+  const fresh = result && Date.now() + ahead - Date.parse(result.finished_at) < RESULT_MS;
   const id = fresh ? result.id + language : null;
   if (id === shownId) return;
   shownId = id;
