@@ -271,7 +271,12 @@ impl Board {
 
     /// Whether the camera is known to give nothing.
     pub fn is_camera_gone(&self) -> bool {
-        matches!(self.state.borrow().camera.status, CameraStatus::Lost | CameraStatus::GaveUp)
+        matches!(self.state.borrow().camera.status, CameraStatus::Lost | CameraStatus::GaveUp | CameraStatus::Ended)
+    }
+
+    /// Whether the camera is known to give nothing that could be judged.
+    pub fn is_blind(&self) -> bool {
+        self.is_camera_gone() || self.state.borrow().camera.status == CameraStatus::Late
     }
 
     /// Tells the state of the camera, and whether that is news.

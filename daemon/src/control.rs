@@ -37,7 +37,7 @@ impl ExamControl {
 
     /// Starts an exam at once.
     pub async fn start(&self) -> Result<(), NotNow> {
-        if self.board.is_camera_gone() {
+        if self.board.is_blind() {
             return Err(NotNow::Camera);
         }
         self.ask(ExamOrder::Start).await

@@ -50,7 +50,11 @@ impl Demo {
         take_time(&mut config)?;
         let prepared = Opened::new(config, None)?.load(&mut |_| true)?;
         println!("Phantom camera 1280×720 → conjunctiva → network → exam → MQTT broker on 127.0.0.1:{port}");
-        println!("The page of the kiosk: http://{}", config::Kiosk::default().listen);
+        let page = config::Kiosk::default().listen;
+        match TcpListener::bind(page) {
+            Ok(_) => println!("The page of the kiosk: http://{page}"),
+            Err(error) => println!("The page of the kiosk is not shown: {page}: {error}"),
+        }
         println!("{NOTICE} The eyes are rendered: verdicts show that the machine works, and nothing else.\n");
         println!("{:>5}  {:<14} {:>11}  {:>6}  {:>8}  id", "exam", "verdict", "probability", "frames", "seconds");
 

@@ -1,15 +1,17 @@
 //! `anemiad doctor`: everything that the daemon needs, looked at one after the other.
 
-use std::net::{TcpStream, ToSocketAddrs};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anemia_bundle::{Bundle, Task};
-use anemia_engine::{Board, find_library, kept_plans};
+use anemia_engine::{Board, kept_plans, open_library};
 use anemia_tensorrt::{Device, Shim};
 
 use crate::config::{self, Config, EngineKind};
 use crate::kiosk;
+use crate::local;
 use crate::machine;
 use crate::output::say;
 use crate::publish::Link;
@@ -99,9 +101,9 @@ impl Report {
         }
         match config.model.engine {
             EngineKind::Onnxruntime => {
-                let found = find_library(config.model.onnxruntime.as_deref());
-                let found = found.map_or_else(|error| Bad(error.to_string()), |path| Good(path.display().to_string()));
-                self.line("ONNX Runtime", found);
+                let found = open_library(config.model.onnxruntime.as_deref());
+                let good = |(path, version): (PathBuf, String)| Good(format!("{version}, {}", path.display()));
+                self.line("ONNX Runtime", found.map_or_else(|error| Bad(error.to_string()), good));
             }
             EngineKind::Tensorrt => self.tensorrt(config),
         }
@@ -181,10 +183,21 @@ fn writable(folder: &Path, or: fn(String) -> Finding) -> Finding {
 
 fn page(config: &Config) -> Finding {
     let settings = &config.kiosk;
-    match kiosk::check(settings) {
-        Ok(()) => Good(format!("http{}://{}", if settings.tls.is_some() { "s" } else { "" }, settings.listen)),
-        Err(error) => Bad(error),
+    if let Err(error) = kiosk::check(settings) {
+        return Bad(error);
     }
+    // Without its page the daemon runs, and goes on trying.
+    match TcpListener::bind(settings.listen) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if let Err(error) = local::ask(&config.state_dir, "status") {
+                let text = "a program has this port, and it does not seem to be the daemon";
+                return Poor(format!("kiosk.listen {}: {text}: {error}", settings.listen));
+            }
+        }
+        Err(error) => return Poor(format!("kiosk.listen {}: {error}", settings.listen)),
+    }
+    Good(format!("http{}://{}", if settings.tls.is_some() { "s" } else { "" }, settings.listen))
 }
 
 fn broker(config: &Config) -> Finding {

@@ -165,7 +165,7 @@ impl Choice {
 
 impl List {
     fn run(&self) -> Result<(), Refusal> {
-        let cache = model_of(&self.config)?.tensorrt.cache;
+        let Model { engine, tensorrt: TensorRt { cache, .. }, .. } = model_of(&self.config)?;
         let plans = match kept_plans(&cache) {
             Ok(plans) => plans,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -175,7 +175,11 @@ impl List {
             return print_json(&plans);
         }
         if plans.is_empty() {
-            say(format_args!("{}: no plans; `anemiad engine build` makes them", cache.display()));
+            let how = match engine {
+                EngineKind::Tensorrt => "`anemiad engine build` makes them",
+                EngineKind::Onnxruntime => "ONNX Runtime, which the configuration names, needs none",
+            };
+            say(format_args!("{}: no plans; {how}", cache.display()));
         }
         for plan in plans {
             let (key, megabytes) = (&plan.key, plan.bytes as f64 / 1e6);

@@ -40,8 +40,8 @@ enum What {
 }
 
 fn ask(config: &Path, request: &str) -> Result<Value, Refusal> {
-    let config = config::load(config).map_err(|error| Refusal::Configuration(error.to_string()))?;
-    local::ask(&config.state_dir, request).map_err(Refusal::Failure)
+    let state_dir = config::state_dir(config).map_err(|error| Refusal::Configuration(error.to_string()))?;
+    local::ask(&state_dir, request).map_err(Refusal::Failure)
 }
 
 impl Exams {
@@ -100,8 +100,9 @@ fn show(answer: &Value) {
         .filter(|kind| frames[kind].as_u64().is_some_and(|count| count > 0))
         .map(|kind| format!("{} {kind}", frames[kind]))
         .collect();
-    let rate = format!("{} frames a second", figures["fps"]);
-    part("camera", &[vec![rate], counts].concat().join(", "));
+    let comes = ["streaming", "late"].iter().any(|status| state["camera"]["status"] == *status);
+    let rate = comes.then(|| format!("{} frames a second", figures["fps"]));
+    part("camera", &rate.into_iter().chain(counts).collect::<Vec<_>>().join(", "));
     let model = &state["model"];
     let took = figures["latency_ms"]["inference"].as_f64().map(|took| format!(", {took:.1} ms")).unwrap_or_default();
     part("engine", &format!("{}, {}{took}", text(&model["engine"]), text(&model["precision"])));

@@ -5,7 +5,7 @@ use std::fs;
 use anemia_vision::phantom::Phantom;
 use anemia_vision::{Frame, read_picture};
 
-use crate::support::{Kiosk, anemiad, free_port, phantom, texts};
+use crate::support::{Kiosk, PHANTOMS, QUICK, Settings, anemiad, free_port, phantom, texts};
 
 #[test]
 fn the_demo_shows_exams_and_a_summary() {
@@ -16,6 +16,26 @@ fn the_demo_shows_exams_and_a_summary() {
     assert!(stdout.contains("2 exams in"), "{stdout}");
     let exams = stdout.lines().filter(|line| line.contains("/5") || line.contains("retake")).count();
     assert_eq!(exams, 2, "{stdout}");
+}
+
+#[test]
+fn the_doctor_opens_the_library_and_asks_for_the_port_of_the_page() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = format!("kiosk: {{listen: \"{}\"}}", taken.local_addr().unwrap());
+    let mut kiosk = Kiosk::new(&Settings { port: free_port(), camera: PHANTOMS, exam: QUICK, more: &more });
+    let doctor = |kiosk: &Kiosk, library: Option<&str>| {
+        let mut command = anemiad();
+        command.args(["doctor", "--config"]).arg(kiosk.config());
+        texts(&command.envs(library.map(|path| ("ORT_DYLIB_PATH", path))).output().unwrap())
+    };
+    let (said, _, code) = doctor(&kiosk, None);
+    assert!(code == Some(0) && said.contains("does not seem to be the daemon"), "{said}");
+    let (said, _, code) = doctor(&kiosk, Some("/bin/true"));
+    assert!(code == Some(1) && said.contains("not a usable ONNX Runtime"), "{said}");
+    drop(taken);
+    kiosk.start();
+    let (said, _, code) = doctor(&kiosk, None);
+    assert!(code == Some(0) && said.contains("ok    page               http://127.0.0.1:"), "{said}");
 }
 
 #[test]

@@ -94,7 +94,10 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
 fn text_that_is_no_yaml_has_a_position_too() {
     let found = problems("device_id: [1\nb");
     assert!(found[0].position.is_some() && !found[0].text.contains('\n'), "{found:?}");
-    assert!(problems("a: 1\na: 2\n")[0].text.contains("duplicate"));
+    let twice = problems("a: 1\nb:\n  - {c: 1}\n  - c: 2\n    d: x\n    d: y\n");
+    assert!(twice[0].text.contains("duplicate"), "{twice:?}");
+    assert_eq!(twice[0].position, Some((6, 5)), "of the second one");
+    assert_eq!(problems("a: 1\nb: {c: null, d: 1.5, e: -1, f: true}\na: 2\n")[0].position, Some((3, 1)));
     assert!(problems("")[0].text.contains("found nothing"));
 }
 

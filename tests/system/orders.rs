@@ -243,6 +243,14 @@ fn a_terminal_of_this_machine_asks_and_starts() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["state"]["broker"]["status"], &json["device_id"]), (&"connected".into(), &"test-kiosk".into()));
     assert!(json["figures"]["frames"]["analysed"].as_u64().unwrap() > 3);
+    // A file with a mistake is refused, and the daemon goes on: it can still be asked.
+    let text = std::fs::read_to_string(kiosk.config()).unwrap();
+    std::fs::write(kiosk.config(), format!("{text}xyz: 1\n")).unwrap();
+    kiosk.signal("HUP");
+    subscriber.state("the refusal", |state| state["config"]["status"] == "refused");
+    let (out, error, code) = run(&["status"]);
+    assert!(code == Some(0) && out.contains("config      refused"), "{out} {error}");
+    std::fs::write(kiosk.config(), text).unwrap();
     kiosk.signal("KILL");
     kiosk.wait();
     let mut command = crate::support::anemiad();

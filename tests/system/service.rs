@@ -159,10 +159,31 @@ fn a_camera_without_pictures_is_lost_and_comes_back() {
     let state = subscriber.state("a lost camera", |state| state["camera"]["status"] == "lost");
     assert!(state["camera"]["detail"].as_str().unwrap().contains("holds no .png"), "{state}");
     fs::write(folder.path().join("a.png"), b"not a picture").unwrap();
+    subscriber.state("no picture", |state| {
+        state["camera"]["detail"].as_str().unwrap().contains("none of the 1 pictures can be read; the first: ")
+    });
+    // It is opened again each second.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(kiosk.log().matches("a.png").count(), 1, "told once: {}", kiosk.log());
     crate::support::phantom(&folder.path().join("b.png"), 5);
     assert_eq!(subscriber.result()["frames"]["good"], 3, "the unreadable picture is passed over");
     assert!(kiosk.log().contains("a.png: not a PNG or JPEG picture"), "{}", kiosk.log());
     assert!(kiosk.is_running());
+}
+
+#[test]
+fn no_exam_starts_at_a_replay_that_is_over() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::new(broker.port);
+    let folder = tempfile::tempdir().unwrap();
+    crate::support::phantom(&folder.path().join("a.png"), 5);
+    let camera =
+        format!("replay: {{pictures: [{}], pace: {{rate_hz: 20, show_s: 1, gap_s: 0.4}}}}", folder.path().display());
+    let mut kiosk = Kiosk::new(&Settings { port: broker.port, camera: &camera, exam: QUICK, more: "" });
+    kiosk.start();
+    subscriber.state("the end", |state| state["camera"]["status"] == "ended");
+    let answer = subscriber.command("start", "late", "");
+    assert_eq!((&answer["outcome"], &answer["detail"]), (&"refused".into(), &"the camera gives no pictures".into()));
 }
 
 #[test]

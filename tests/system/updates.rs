@@ -172,7 +172,7 @@ fn a_newer_model_is_fetched_tried_and_taken_and_can_be_rolled_back() {
         .state("the start", |state| state["model"]["version"] == "9.1.0" && state["update"]["status"] == "installed");
     let config = kiosk.config().display().to_string();
     assert!(run(&["model", "list", "--config", &config]).lines().any(|line| line.starts_with("* pallor     9.1.0")));
-    assert!(run(&["model", "rollback", "--config", &config]).contains("rolled back: by hand"));
+    assert!(run(&["model", "rollback", "--config", &config]).contains("pallor 9.1.0 was rolled back: by hand"));
     kiosk.signal("HUP");
     subscriber.state("the old one", |state| state["model"]["version"] == before);
 }
@@ -195,6 +195,18 @@ fn what_is_not_right_is_refused_and_the_old_one_goes_on() {
         assert_eq!(subscriber.result()["model"], before, "the old one judges");
     };
     refused("hash", &"0".repeat(64), "another file than the sha256");
+    let config = kiosk.config().display().to_string();
+    for (arguments, words) in [
+        (
+            vec!["install", "http://models.example/a.anemia", "--config", &config],
+            "expected https://, file:// or a path",
+        ),
+        (vec!["install", "a.anemia", "--sha256", "abc", "--config", &config], "has 64 hexadecimal digits"),
+        (vec!["verify", file.to_str().unwrap()], "is a file, and the folder of a bundle is verified"),
+    ] {
+        let (_, error, code) = texts(&anemiad().arg("model").args(arguments).output().unwrap());
+        assert!(code == Some(1) && error.contains(words), "{error}");
+    }
 
     let (spoilt, hash) = workstation.release("9.2.0", spoil);
     fs::copy(spoilt, &file).unwrap();

@@ -18,7 +18,7 @@ use anemia_bundle::{Bundle, Input, Manifest, Output, Precision, Task};
 
 pub use error::EngineError;
 pub use fastest::{Measured, load_fastest, measure};
-pub use library::{LIBRARY_VARIABLE, find_library, forbid_telemetry, source_folder};
+pub use library::{LIBRARY_VARIABLE, find_library, forbid_telemetry, open_library, source_folder};
 pub use selftest::{answer_to, self_test};
 pub use tensorrt::{Board, KeptPlan, PlanKey, Refusal, TensorRtOptions, kept_plans};
 

@@ -39,6 +39,11 @@ pub fn find_library(asked_for: Option<&Path>) -> Result<PathBuf, EngineError> {
     }
 }
 
+/// Opens the library that [`find_library`] finds, as every network does; gives its path and its version.
+pub fn open_library(asked_for: Option<&Path>) -> Result<(PathBuf, String), EngineError> {
+    open(asked_for).map(|opened| (opened.path, opened.version))
+}
+
 /// Keeps ONNX Runtime from giving this machine a number, collecting events and sending them to its maker. It begins with that
 /// when it is loaded, before it can be told not to; only this variable comes first. To be called at the very beginning: it does
 /// nothing once the process has a second thread, or where the variable is set.

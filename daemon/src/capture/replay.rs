@@ -26,20 +26,20 @@ pub(super) struct ReplayCamera {
 
 impl ReplayCamera {
     pub(super) fn open(settings: &config::Replay) -> Result<Self, CameraError> {
-        let (mut found, mut first_error) = (Vec::new(), None);
+        let (mut found, mut errors) = (Vec::new(), Vec::new());
         for path in &settings.pictures {
             for picture in pictures::find(path) {
                 match picture {
                     Ok(picture) => found.push(picture),
-                    Err(error) => {
-                        tracing::warn!("camera: {error}; it is passed over");
-                        first_error.get_or_insert(error);
-                    }
+                    Err(error) => errors.push(error),
                 }
             }
         }
-        if let (true, Some(error)) = (found.is_empty(), first_error) {
+        if let (true, Some(error)) = (found.is_empty(), errors.first()) {
             return Err(CameraError(error.to_string()));
+        }
+        for error in errors {
+            tracing::warn!("camera: {error}; it is passed over");
         }
         let pacer = Pacer::new(&settings.pace);
         let looping = settings.looping;
@@ -54,8 +54,10 @@ impl ReplayCamera {
         })
     }
 
-    /// Reads the next readable picture, and says whether there is one. One that cannot be read is named once and passed over.
+    /// Reads the next readable picture, and says whether there is one. One that cannot be read is named once and passed over;
+    /// without any other, it is the camera's error, which is told once however often the camera is opened again.
     fn turn_page(&mut self, stop: &Stop) -> Result<bool, CameraError> {
+        let mut news = Vec::new();
         for _ in 0..=self.pictures.len() {
             if stop.is_requested() {
                 return Ok(false);
@@ -69,15 +71,21 @@ impl ReplayCamera {
             let path = &self.pictures[self.at];
             self.at += 1;
             match read_picture(path, &mut self.picture) {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    for error in news {
+                        tracing::warn!("camera: {error}; it is passed over");
+                    }
+                    return Ok(true);
+                }
                 Err(error) => {
                     if self.unreadable.insert(path.clone()) {
-                        tracing::warn!("camera: {}: {error}; it is passed over", path.display());
+                        news.push(format!("{}: {error}", path.display()));
                     }
                 }
             }
         }
-        Err(CameraError(format!("none of the {} pictures can be read", self.pictures.len())))
+        let first = news.first().map(|error| format!("; the first: {error}")).unwrap_or_default();
+        Err(CameraError(format!("none of the {} pictures can be read{first}", self.pictures.len())))
     }
 }
 

@@ -1,11 +1,14 @@
 //! Reading the file: every mistake is told at once, with its line, its key and what was expected.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use jsonschema::error::{ValidationError, ValidationErrorKind};
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -65,7 +68,13 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { path, source } => write!(out, "{}: cannot be read: {source}", path.display()),
+            Self::Read { path, source } => {
+                let hint = match source.kind() {
+                    ErrorKind::NotFound => "; --config names another file",
+                    _ => "",
+                };
+                write!(out, "{}: cannot be read: {source}{hint}", path.display())
+            }
             Self::Mistakes { path, problems } => {
                 for (index, problem) in problems.iter().enumerate() {
                     let separator = if index == 0 { "" } else { "\n" };
@@ -93,10 +102,34 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
+/// The state folder that a file names, whatever else is wrong with it: a daemon that refused the file goes on, and is asked there.
+pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default = "super::default_state_dir")]
+        state_dir: PathBuf,
+    }
+    let mistakes = match load(path) {
+        Ok(config) => return Ok(config.state_dir),
+        Err(unreadable @ ConfigError::Read { .. }) => return Err(unreadable),
+        Err(mistakes) => mistakes,
+    };
+    let named = std::fs::read_to_string(path).ok().and_then(|text| serde_yaml::from_str::<Named>(&text).ok());
+    let folder = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned()));
+    match (named, folder) {
+        (Some(named), Some(folder)) => Ok(folder.join(named.state_dir)),
+        _ => Err(mistakes),
+    }
+}
+
 /// Parses the text of a configuration, or tells all its mistakes.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let whole = |error: serde_yaml::Error| {
-        let position = error.location().map(|location| (location.line(), location.column()));
+        // serde_yaml says where the section begins in which a key stands twice.
+        let location =
+            Once.deserialize(serde_yaml::Deserializer::from_str(text)).err().and_then(|twice| twice.location());
+        let location = location.or(error.location());
+        let position = location.map(|location| (location.line(), location.column()));
         vec![Problem { position, key: String::new(), text: without_position(&error.to_string()) }]
     };
     let yaml: serde_yaml::Value = serde_yaml::from_str(text).map_err(whole)?;
@@ -139,12 +172,7 @@ fn explain(text: &str, error: &ValidationError<'_>) -> Vec<Problem> {
             let unknown = |key: &String| {
                 let mut path = path.clone();
                 path.push(key.clone());
-                let similar = known.iter().max_by(|a, b| closeness(a, key).total_cmp(&closeness(b, key)));
-                let hint = match similar {
-                    Some(similar) if closeness(similar, key) > 0.7 => format!("did you mean {similar}?"),
-                    _ => format!("expected one of {}", known.join(", ")),
-                };
-                problem(&path, format!("unknown key; {hint}"))
+                problem(&path, format!("unknown key; {}", suggestion(key, &known)))
             };
             unexpected.iter().map(unknown).collect()
         }
@@ -167,8 +195,14 @@ fn explain(text: &str, error: &ValidationError<'_>) -> Vec<Problem> {
     }
 }
 
-fn closeness(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(a, b)
+/// What may have been meant by an unknown word: a known one that is like it, or else all of them.
+pub(crate) fn suggestion(word: &str, known: &[impl AsRef<str>]) -> String {
+    let known: Vec<_> = known.iter().map(AsRef::as_ref).collect();
+    let closeness = |known: &str| strsim::jaro_winkler(known, word);
+    match known.iter().copied().max_by(|a, b| closeness(a).total_cmp(&closeness(b))) {
+        Some(similar) if closeness(similar) > 0.7 => format!("did you mean {similar}?"),
+        _ => format!("expected one of {}", known.join(", ")),
+    }
 }
 
 /// serde_yaml puts the position at the end of its text; ours stands in front.
@@ -235,6 +269,87 @@ impl<'de> Visitor<'de> for Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Fails at the second of two equal keys.
+struct Once;
+
+impl<'de> DeserializeSeed<'de> for Once {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while map.next_key_seed(New { seen: &mut seen })?.is_some() {
+            map.next_value_seed(Once)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Once)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// A key, which must not be among those that were seen.
+struct New<'a> {
+    seen: &'a mut HashSet<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for New<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for New<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<(), E> {
+        if self.seen.insert(key.to_owned()) { Ok(()) } else { Err(E::custom("twice")) }
     }
 }
 

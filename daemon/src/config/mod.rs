@@ -26,7 +26,8 @@ use crate::pipeline::Parts;
 
 pub use camera::{Camera, GstreamerCamera, Pace, PhantomCamera, Replay, V4lCamera, V4lFormat};
 pub use kiosk::{Kiosk, PageTls};
-pub use load::{ConfigError, Problem, load, parse};
+pub(crate) use load::suggestion;
+pub use load::{ConfigError, Problem, load, parse, state_dir};
 pub use locator::{Locator, Roi};
 pub use model::{EngineKind, Model, TensorRt, Updates, WantedPrecision};
 pub(crate) use mqtt::read_small;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::read_small;
+use crate::config::{read_small, suggestion};
 
 /// The table that comes with the program.
 const SHIPPED: &str = include_str!("page/words.yaml");
@@ -34,8 +34,8 @@ impl Words {
             }
             for (key, text) in texts {
                 if !english.contains_key(&key) {
-                    let all = english.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    return Err(wrong(&format!("{language}: there is no text {key:?}; there are {all}")));
+                    let all: Vec<_> = english.keys().collect();
+                    return Err(wrong(&format!("{language}: there is no text {key:?}; {}", suggestion(&key, &all))));
                 }
                 if text.len() > LONGEST {
                     return Err(wrong(&format!("{language}: {key}: longer than {LONGEST} bytes")));
@@ -91,6 +91,6 @@ mod tests {
         assert_eq!((words.0["sw"]["start"].as_str(), words.0["en"]["start"].as_str()), ("Anza", "Begin"));
         assert!(words.0["en"].contains_key("cancel"));
         std::fs::write(&path, "sw: {strat: Anza}").unwrap();
-        assert!(Words::load(Some(&path)).unwrap_err().contains("there is no text \"strat\""));
+        assert!(Words::load(Some(&path)).unwrap_err().contains("there is no text \"strat\"; did you mean start?"));
     }
 }

@@ -104,6 +104,10 @@ impl Models {
                 say(format_args!("{detail}; {HOW_TO_RELOAD}"));
                 Ok(())
             }
+            Command::Verify { bundle, .. } if bundle.is_file() => Err(failure(format!(
+                "{}: is a file, and the folder of a bundle is verified: `tar -xf` unpacks it",
+                bundle.display()
+            ))),
             Command::Verify { bundle, key } => {
                 if let Some(key) = key {
                     verify_signature(bundle, &read_public_key(key).map_err(failure)?).map_err(failure)?;

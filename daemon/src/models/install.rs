@@ -58,6 +58,12 @@ fn stage(
     staging: &Path,
     follow: &mut Follow<'_>,
 ) -> Result<(Task, String, String), String> {
+    if sha256.is_some_and(|sha256| sha256.len() != 64 || !sha256.bytes().all(|digit| digit.is_ascii_hexdigit())) {
+        return Err("the sha256 has 64 hexadecimal digits".into());
+    }
+    if source.split_once("://").is_some_and(|(scheme, _)| !["https", "file"].contains(&scheme)) {
+        return Err(format!("{source}: expected https://, file:// or a path"));
+    }
     let archive = staging.join("incoming.anemia");
     let path = if source.starts_with("https://") {
         let Some(sha256) = sha256 else { return Err("a model from the network needs its sha256".into()) };
@@ -80,7 +86,10 @@ fn stage(
             fs::remove_file(&archive).map_err(|error| format!("{}: {error}", archive.display()))?;
         }
     }
-    verify_signature(staging, &read_public_key(&updates.key)?)?;
+    let key = read_public_key(&updates.key)?;
+    // What is told names what was asked for, and not where it was unpacked.
+    let named = |error: String| error.replace(&staging.display().to_string(), source);
+    verify_signature(staging, &key).map_err(named)?;
     let bundle = Bundle::open(staging).map_err(|error| error.to_string())?;
     bundle.verify().map_err(|error| error.to_string())?;
     only_named(&bundle)?;

@@ -16,7 +16,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anemia_bundle::{Task, remove_if_there, sync_all, write_file};
+use anemia_bundle::{Bundle, Task, remove_if_there, sync_all, write_file};
 use serde::{Deserialize, Serialize};
 
 const CURRENT: &str = "current";
@@ -109,6 +109,14 @@ impl Slots {
         let target = fs::read_link(self.folder.join(CURRENT)).ok()?;
         let slot = [Slot::A, Slot::B].into_iter().find(|slot| target == Path::new(slot.name()))?;
         self.folder_of(slot).is_dir().then_some(slot)
+    }
+
+    /// Name and version of the installed model in use.
+    fn name(&self) -> String {
+        let bundle = self.current().and_then(|folder| Bundle::open(&folder).ok());
+        bundle.map_or("the installed model".into(), |bundle| {
+            format!("{} {}", bundle.manifest().name, bundle.manifest().version)
+        })
     }
 
     fn folder_of(&self, slot: Slot) -> PathBuf {
@@ -250,7 +258,7 @@ impl Slots {
         let (before, model) = match self.trial() {
             Some(trial) => (trial.before, trial.model),
             // It was taken into use long ago: the other slot, or the configuration, was before it.
-            None => (self.other().and(self.current_slot()).map(Slot::other), "the installed model".into()),
+            None => (self.other().and(self.current_slot()).map(Slot::other), self.name()),
         };
         if self.current_slot().is_none() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no installed model is in use"));
