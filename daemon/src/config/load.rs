@@ -125,12 +125,13 @@ pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
 /// Parses the text of a configuration, or tells all its mistakes.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let whole = |error: serde_yaml::Error| {
-        // serde_yaml says where the section begins in which a key stands twice.
-        let location =
-            Once.deserialize(serde_yaml::Deserializer::from_str(text)).err().and_then(|twice| twice.location());
-        let location = location.or(error.location());
+        let said = error.to_string();
+        // Of a key that stands twice, serde_yaml says where its section begins.
+        let twice =
+            said.contains("duplicate entry").then(|| Once.deserialize(serde_yaml::Deserializer::from_str(text)));
+        let location = twice.and_then(|walk| walk.err()?.location()).or(error.location());
         let position = location.map(|location| (location.line(), location.column()));
-        vec![Problem { position, key: String::new(), text: without_position(&error.to_string()) }]
+        vec![Problem { position, key: String::new(), text: without_position(&said) }]
     };
     let yaml: serde_yaml::Value = serde_yaml::from_str(text).map_err(whole)?;
     let json = serde_json::to_value(&yaml).map_err(|error| {
