@@ -170,8 +170,8 @@ fn the_demo_runs() {
     if !emulated(&program).args(["demo", "--help"]).output().unwrap().status.success() {
         return skipped("this program has no demo, as those of a release");
     }
-    // Eyes that are not near a limit. How sure the network is depends on which frames of a moving eye are taken, and here that is
-    // every tenth: 0.45 to 0.51 was seen where each frame is taken in time and 0.54 comes. Equal pictures are compared above.
+    // Eyes that are not near a limit. How sure the network is depends on which frames of a moving eye are taken, and under emulation
+    // these are few: 0.45 to 0.51 was seen for an eye that gives 0.54 here. Equal pictures are compared above.
     for seed in ["27", "35"] {
         let arguments = ["demo", "--exams", "1", "--seed", seed];
         let row = |text: String| -> (String, f64) {
