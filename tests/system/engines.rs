@@ -290,8 +290,7 @@ fn plans_are_built_again_by_command_while_the_old_ones_serve() {
     subscriber.result();
     let [plan] = plans(&kiosk).try_into().unwrap();
     let before = plan.metadata().unwrap().modified().unwrap();
-    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
-    subscriber.send("engine_rebuild", &format!(r#"{{"id":"again","expires_at":"{end}"}}"#));
+    subscriber.ask("engine_rebuild", "again", "");
     subscriber.state("the build", |state| state["config"]["status"] == "preparing");
     assert!(subscriber.result()["probability"].is_f64(), "exams go on");
     let answer = subscriber.response("again");
@@ -300,7 +299,7 @@ fn plans_are_built_again_by_command_while_the_old_ones_serve() {
     assert_eq!(plans(&kiosk).len(), 1);
 
     // The power goes in the middle of another one.
-    subscriber.send("engine_rebuild", &format!(r#"{{"id":"cut","expires_at":"{end}"}}"#));
+    subscriber.ask("engine_rebuild", "cut", "");
     subscriber.state("the build", |state| state["config"]["status"] == "preparing");
     kiosk.signal("KILL");
     kiosk.wait();

@@ -194,9 +194,14 @@ impl Subscriber {
 
     /// Sends a command to the kiosk of the tests, wanted for a minute, and gives its answer.
     pub fn command(&self, name: &str, id: &str, more: &str) -> Value {
+        self.ask(name, id, more);
+        self.response(id)
+    }
+
+    /// The same, and waits for no answer.
+    pub fn ask(&self, name: &str, id: &str, more: &str) {
         let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
         self.send(name, &format!("{{\"id\":\"{id}\",\"expires_at\":\"{end}\"{more}}}"));
-        self.response(id)
     }
 
     /// Sends the message of a command as it is.

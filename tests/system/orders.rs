@@ -47,8 +47,7 @@ fn an_exam_is_started_and_cancelled_by_command() {
 #[test]
 fn a_kiosk_that_takes_no_commands_takes_none() {
     let (_broker, subscriber, _kiosk) = kiosk(STAYS, "  commands: false");
-    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
-    subscriber.send("start", &format!(r#"{{"id":"1","expires_at":"{end}"}}"#));
+    subscriber.ask("start", "1", "");
     let is_done =
         |message: &crate::mqtt::Message| ["/response", "/result"].iter().any(|end| message.topic.ends_with(end));
     subscriber.none(Duration::from_secs(2), is_done);

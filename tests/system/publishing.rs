@@ -259,8 +259,7 @@ fn commands_on_a_full_disk_cost_no_connection_and_are_carried_out_once_there_is_
     disk.fill();
     subscriber.state("a full disk", |state| state["outbox"]["detail"] != "");
     subscriber.send("identify", r#"{"id":"stale","expires_at":"2026-01-01T00:00:00Z"}"#);
-    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
-    subscriber.send("identify", &format!(r#"{{"id":"good","expires_at":"{end}"}}"#));
+    subscriber.ask("identify", "good", "");
     eventually("the refusal", || kiosk.log().contains(r#"the command "identify" is refused"#).then_some(()));
     let is_offline = |message: &Message| message.topic.ends_with("/availability") && message.text() != "online";
     subscriber.none(Duration::from_secs(3), is_offline);

@@ -371,9 +371,7 @@ fn an_answer_that_a_full_disk_refuses_is_given_once_there_is_room() {
     // A server that takes the call and says nothing, until the disk is full.
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}/model.anemia", server.local_addr().unwrap().port());
-    let (end, hash) = (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1), "0".repeat(64));
-    let payload = format!(r#"{{"id":"late","expires_at":"{end}","url":"{url}","sha256":"{hash}"}}"#);
-    subscriber.send("model_update", &payload);
+    subscriber.ask("model_update", "late", &format!(r#","url":"{url}","sha256":"{}""#, "0".repeat(64)));
     let call = server.accept().unwrap();
     disk.fill();
     drop((call, server));

@@ -36,6 +36,11 @@ impl Sha256 {
         Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// Whether a text that somebody gave has the form of a hash; the digits may be of either case.
+    pub fn is_form_of(text: &str) -> bool {
+        text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
     /// The 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0

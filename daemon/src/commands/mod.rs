@@ -6,6 +6,7 @@
 
 mod clerk;
 
+use anemia_bundle::Sha256;
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -183,7 +184,7 @@ pub fn parse(name: &str, payload: &[u8], now: Timestamp) -> Result<Command, Refu
             if !url.starts_with("https://") {
                 return Err(refused(Reason::Malformed, "url: only https:// is allowed here".into()));
             }
-            if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            if !Sha256::is_form_of(&sha256) {
                 return Err(refused(Reason::Malformed, "sha256: expected 64 hexadecimal digits".into()));
             }
             let sha256 = sha256.to_ascii_lowercase();

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anemia_bundle::{Bundle, SIGNATURE, Task, read_public_key, verify_signature};
+use anemia_bundle::{Bundle, SIGNATURE, Sha256, Task, read_public_key, verify_signature};
 use anemia_engine::Follow;
 
 use super::fetch::{check_hash, fetch};
@@ -58,7 +58,7 @@ fn stage(
     staging: &Path,
     follow: &mut Follow<'_>,
 ) -> Result<(Task, String, String), String> {
-    if sha256.is_some_and(|sha256| sha256.len() != 64 || !sha256.bytes().all(|digit| digit.is_ascii_hexdigit())) {
+    if sha256.is_some_and(|sha256| !Sha256::is_form_of(sha256)) {
         return Err("the sha256 has 64 hexadecimal digits".into());
     }
     if source.split_once("://").is_some_and(|(scheme, _)| !["https", "file"].contains(&scheme)) {
